@@ -1,0 +1,277 @@
+//! The validated configuration: what every value means, its unit, its default and why.
+//!
+//! A [`Config`] is valid by construction: [`schema`] builds it from YAML (or from the flags of `trunkline
+//! proxy`) and refuses everything that the data plane could not serve. Nothing here reads a file, a clock or
+//! the environment except [`load`]'s caller-supplied source text.
+//!
+//! Pure: no tokio, no hyper.
+
+pub mod diagnostic;
+pub mod schema;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+/// Everything that one process serves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where clients connect; at least one, no two on one address.
+    pub listeners: Vec<Listener>,
+    /// First match wins; at least one.
+    pub routes: Vec<Route>,
+    /// The services, by name, in the order of the file; every route's upstream is among them.
+    pub upstreams: Vec<Upstream>,
+    pub admin: Admin,
+    pub shutdown: Shutdown,
+    pub logs: Logs,
+    pub runtime: Runtime,
+}
+
+/// One address that clients connect to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Names the listener in logs and metrics. Default: `listener-N` by position.
+    pub name: String,
+    pub address: SocketAddr,
+    /// Open client connections in the whole process; further ones wait in the kernel's backlog. Default 20 000.
+    pub max_connections: u32,
+    /// From the first byte of a head (or the accept) to its end. Default 10 s.
+    pub header_timeout: Duration,
+    /// A keep-alive connection without a request is closed after this. Default 75 s.
+    pub idle_timeout: Duration,
+    /// The whole request head: request line and fields, in bytes. Default 64 KiB, at least 8 KiB.
+    pub header_bytes_max: usize,
+    /// Header fields in a request head. Default 128.
+    pub headers_max: usize,
+    /// The request body in bytes; `None` is unlimited, the default.
+    pub body_bytes_max: Option<u64>,
+}
+
+/// A rule that sends matching requests to one upstream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Names the route in logs. Default: `route-N` by position.
+    pub name: String,
+    pub matches: RouteMatch,
+    /// The name of an [`Upstream`] of the same [`Config`].
+    pub upstream: String,
+    pub timeouts: RouteTimeouts,
+    /// Fields removed from, then set on, the request that goes upstream.
+    pub request_headers: HeaderEdits,
+    /// Replaces the matched `path_prefix` at the start of the path; `None` leaves the path alone.
+    pub rewrite_path_prefix: Option<String>,
+}
+
+/// All stated conditions must hold; an empty match takes every request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RouteMatch {
+    /// Lower-case host names without port; `*.example.com` matches any sub-domain. Empty: any host.
+    pub hosts: Vec<String>,
+    /// Starts with `/`; a prefix of whole path segments (`/v1` matches `/v1` and `/v1/x`, not `/v10`). `None`: any path.
+    pub path_prefix: Option<String>,
+    /// Empty: any method.
+    pub methods: Vec<Method>,
+    /// Field name and the exact value it must have.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Time limits of one request. There is none on a whole stream by default: streams may live for ever.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteTimeouts {
+    /// From the end of the request to the response head; `None`: no limit. Default 60 s.
+    pub response_header: Option<Duration>,
+    /// No byte moved in either direction (upstream silent, or the client not reading); `None`: no limit. Default 5 min.
+    pub stream_idle: Option<Duration>,
+    /// The whole exchange from head to last byte; `None`, the default: no limit.
+    pub request: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeaderEdits {
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub remove: Vec<HeaderName>,
+}
+
+/// A named service: its endpoints, and how connections to each are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    pub name: String,
+    /// At least one; no two with one address.
+    pub endpoints: Vec<Endpoint>,
+    pub balance: Balance,
+    pub pool: Pool,
+    /// Bytes that the service may send on one stream before the client has taken them. The connection window
+    /// is derived: `max_streams_per_connection` times this, so that stalled readers never stall the others
+    /// (RFC 9113 §5.2). Default 256 KiB, 64 KiB to 16 MiB.
+    pub stream_window_bytes: u32,
+    /// TCP connect and TLS handshake together. Default 1 s.
+    pub connect_timeout: Duration,
+    pub tls: UpstreamTls,
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub protocol: Protocol,
+    /// Host name or IP address without brackets.
+    pub host: String,
+    pub port: u16,
+    /// Share of the requests beside the other endpoints. Default 1, 1 to 1000.
+    pub weight: u32,
+}
+
+impl Endpoint {
+    /// `host:port`, IPv6 in brackets: what the address is called in logs and metrics.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", self.protocol.scheme(), self.authority())
+    }
+}
+
+/// What is spoken to an endpoint, as its URL's scheme says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `h2c://`: HTTP/2 in the clear with prior knowledge (RFC 9113 §3.3).
+    H2c,
+    /// `h2://`: HTTP/2 over TLS, `h2` required by ALPN.
+    H2Tls,
+    /// `http1://`: HTTP/1.1 in the clear, one request at a time on each connection.
+    Http1,
+}
+
+impl Protocol {
+    #[must_use]
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::H2c => "h2c",
+            Self::H2Tls => "h2",
+            Self::Http1 => "http1",
+        }
+    }
+}
+
+/// How an endpoint is picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// By weight, in turn.
+    RoundRobin,
+    /// The fewest requests in flight from this worker per weight; ties in turn. The default.
+    #[default]
+    LeastRequests,
+}
+
+/// The connections to one endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Connections kept open although idle, in the whole process per endpoint. Default 0.
+    pub min_connections: u32,
+    /// Connections in the whole process per endpoint. Default 4 (HTTP/2) or 128 (HTTP/1.1, where a connection carries one request).
+    pub max_connections: u32,
+    /// Our limit beside the peer's SETTINGS_MAX_CONCURRENT_STREAMS; the smaller holds. Default 100.
+    pub max_streams_per_connection: u32,
+    /// Requests that may wait for a stream, in the whole process per endpoint. Default 1024.
+    pub max_pending: u32,
+    /// How long one may wait. Default 1 s.
+    pub pending_timeout: Duration,
+    /// An idle connection above `min_connections` is closed after this. Default 5 min.
+    pub idle_timeout: Duration,
+}
+
+/// How an `h2://` endpoint proves who it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UpstreamTls {
+    pub ca: CaSource,
+    /// Name to verify and to send as SNI; `None`: the endpoint's host.
+    pub server_name: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum CaSource {
+    /// The operating system's roots.
+    #[default]
+    System,
+    /// A PEM file.
+    File(PathBuf),
+}
+
+/// Where operators look. Both are closed unless an address is given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Admin {
+    /// Everything, including what changes the process: loopback only by advice.
+    pub address: Option<SocketAddr>,
+    /// `/livez`, `/readyz`, `/startupz`, `/metrics` only: safe on the pod's address.
+    pub probes: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shutdown {
+    /// Between "not ready" and the first closed connection, for the load balancer to notice. Default 0 s.
+    pub delay: Duration,
+    /// Running requests are cut after this. Default 25 s, below Kubernetes' 30 s.
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logs {
+    /// Default info.
+    pub level: tracing::Level,
+    pub access: AccessLog,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    pub only: AccessLogOnly,
+    pub format: AccessLogFormat,
+    pub output: AccessLogOutput,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessLogOnly {
+    All,
+    /// Faults, and answers with status 500 and above. The default.
+    #[default]
+    Failures,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessLogFormat {
+    #[default]
+    Json,
+    Text,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AccessLogOutput {
+    #[default]
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runtime {
+    pub workers: Workers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Workers {
+    /// One per core that the process may use, respecting the cgroup's CPU quota.
+    #[default]
+    Auto,
+    /// 1 to 256.
+    Count(u16),
+}

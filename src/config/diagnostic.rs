@@ -1,0 +1,1 @@
+//! Errors with file, line, column, snippet and the nearest right word.

@@ -1,0 +1,1 @@
+//! What the YAML may say, and its conversion into `Config`.

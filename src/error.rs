@@ -1,0 +1,296 @@
+//! Every fault: whose it is, and what it means for the client, the log and a retry.
+//!
+//! One table decides: [`Fault::answer`] has no wildcard arm, so a new fact does not compile until someone
+//! has decided its row. Only this file chooses a status code.
+//!
+//! Pure: no tokio, no hyper. RFC 9110 §15, RFC 9209 §2.3.
+
+use http::StatusCode;
+
+/// Why an exchange did not go as the client asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    Downstream(DownstreamFault),
+    Proxy(ProxyFault),
+    Upstream(UpstreamFault),
+}
+
+/// The client's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DownstreamFault {
+    /// The head breaks RFC 9112 or RFC 9110 §7.2 (Host).
+    MalformedHead,
+    UriTooLong,
+    /// More bytes or fields than the listener allows.
+    HeadTooLarge,
+    /// The body is longer than the listener allows.
+    BodyTooLarge,
+    /// The head was not complete within the listener's `header` timeout.
+    HeadTimeout,
+    /// CONNECT and TRACE are not carried.
+    MethodNotAllowed,
+    /// The body ended before its length or stalled for the stream idle timeout.
+    BodyIncomplete,
+    /// The client went away before the answer was complete.
+    ClientGone,
+    /// The client took no bytes for the stream idle timeout.
+    WriteStalled,
+}
+
+/// Our own decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyFault {
+    NoRoute,
+    /// Every endpoint has been down for a while.
+    NoHealthyEndpoint,
+    /// `max_pending` requests already wait.
+    PoolFull,
+    /// No stream was free within `pending_timeout`.
+    PoolWaitTimeout,
+    /// The whole exchange took longer than the route's `request` timeout.
+    RequestTimeout,
+    Draining,
+    /// The request has passed through this proxy before (Via).
+    Loop,
+    /// Our bug.
+    Internal,
+}
+
+/// The service's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UpstreamFault {
+    DnsFailed,
+    DnsTimeout,
+    ConnectRefused,
+    ConnectTimeout,
+    TlsFailed,
+    CertificateRejected,
+    /// TLS without `h2` by ALPN.
+    NoHttp2ByAlpn,
+    /// Answered the HTTP/2 preface with something else, most likely HTTP/1.1.
+    NotHttp2,
+    /// REFUSED_STREAM, or above GOAWAY's last stream id: provably not processed (RFC 9113 §8.7).
+    StreamRefused,
+    /// The connection ended before the response head.
+    ConnectionLost,
+    /// The stream was reset before the response head.
+    StreamReset,
+    MalformedResponse,
+    ResponseHeadTooLarge,
+    ResponseHeadTimeout,
+    /// The service sent nothing for the stream idle timeout.
+    StreamIdle,
+    /// The body was cut after the head; the client sees a cut too.
+    BodyCut,
+}
+
+/// What the client is told, and what a retry may assume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// `None`: no answer is possible or honest; the client connection is closed.
+    pub status: Option<StatusCode>,
+    /// What the access log shows as status: `status`, or 499 for a client that went away.
+    pub logged_status: u16,
+    /// RFC 9209 §2.3 error type.
+    pub proxy_status: Option<&'static str>,
+    /// The fault's name in metrics and logs.
+    pub reason: &'static str,
+    /// The sentence that the client reads.
+    pub sentence: &'static str,
+    pub retry: Retry,
+    pub is_retry_after_sent: bool,
+    /// Whether the client connection is closed after the answer.
+    pub is_closing: bool,
+}
+
+/// When the request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    No,
+    /// Nothing was written: any method, on another endpoint.
+    AnotherEndpoint,
+    /// Provably not processed: any method, on another connection.
+    Safe,
+    /// May have been processed: idempotent methods only (RFC 9110 §9.2.2).
+    IdempotentOnly,
+}
+
+impl From<DownstreamFault> for Fault {
+    fn from(fault: DownstreamFault) -> Self {
+        Self::Downstream(fault)
+    }
+}
+
+impl From<ProxyFault> for Fault {
+    fn from(fault: ProxyFault) -> Self {
+        Self::Proxy(fault)
+    }
+}
+
+impl From<UpstreamFault> for Fault {
+    fn from(fault: UpstreamFault) -> Self {
+        Self::Upstream(fault)
+    }
+}
+
+impl Fault {
+    /// The fault's row of the table.
+    #[must_use]
+    pub const fn answer(self) -> Answer {
+        match self {
+            Self::Downstream(fault) => fault.answer(),
+            Self::Proxy(fault) => fault.answer(),
+            Self::Upstream(fault) => fault.answer(),
+        }
+    }
+
+    /// Who ended the exchange: the `ended_by` of the access log.
+    #[must_use]
+    pub const fn ended_by(self) -> &'static str {
+        match self {
+            Self::Downstream(_) => "downstream",
+            Self::Proxy(_) => "proxy",
+            Self::Upstream(_) => "upstream",
+        }
+    }
+
+    /// The fault's name in metrics and logs.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        self.answer().reason
+    }
+}
+
+impl DownstreamFault {
+    const fn answer(self) -> Answer {
+        const REQUEST: &str = "http_request_error";
+        match self {
+            Self::MalformedHead => row(400, REQUEST, "malformed_head", "The request is malformed.").closing(),
+            Self::UriTooLong => row(414, REQUEST, "uri_too_long", "The request target is too long.").closing(),
+            Self::HeadTooLarge => row(431, REQUEST, "head_too_large", "The request head is too large.").closing(),
+            Self::BodyTooLarge => row(413, REQUEST, "body_too_large", "The request body is too large.").closing(),
+            Self::HeadTimeout => row(408, REQUEST, "head_timeout", "The request head took too long.").closing(),
+            Self::MethodNotAllowed => {
+                row(405, REQUEST, "method_not_allowed", "The method is not carried here.").closing()
+            }
+            Self::BodyIncomplete => row(400, REQUEST, "body_incomplete", "The request body is incomplete.").closing(),
+            Self::ClientGone => silent(499, None, "client_gone"),
+            Self::WriteStalled => silent(499, None, "write_stalled"),
+        }
+    }
+}
+
+impl ProxyFault {
+    const fn answer(self) -> Answer {
+        match self {
+            Self::NoRoute => row(404, "destination_not_found", "no_route", "No route matches the request."),
+            Self::NoHealthyEndpoint => row(
+                503,
+                "destination_unavailable",
+                "no_healthy_endpoint",
+                "The service is not reachable at the moment.",
+            )
+            .retry_after(),
+            Self::PoolFull => row(503, "connection_limit_reached", "pool_full", "Too many requests are waiting.")
+                .retry(Retry::AnotherEndpoint)
+                .retry_after(),
+            Self::PoolWaitTimeout => row(
+                503,
+                "connection_limit_reached",
+                "pool_wait_timeout",
+                "The request waited too long for the service.",
+            )
+            .retry(Retry::AnotherEndpoint)
+            .retry_after(),
+            Self::RequestTimeout => row(504, "http_response_timeout", "request_timeout", "The request took too long."),
+            Self::Draining => row(503, "proxy_internal_response", "draining", "The proxy is shutting down.").closing(),
+            Self::Loop => row(502, "proxy_loop_detected", "loop", "The request passed here before."),
+            Self::Internal => row(500, "proxy_internal_error", "internal", "The proxy failed.").closing(),
+        }
+    }
+}
+
+impl UpstreamFault {
+    const fn answer(self) -> Answer {
+        const GONE: &str = "The service could not be reached.";
+        const BROKEN: &str = "The service broke off the answer.";
+        const INVALID: &str = "The service's answer is not valid.";
+        const SLOW: &str = "The service took too long.";
+        match self {
+            Self::DnsFailed => row(502, "dns_error", "dns_failed", GONE).retry(Retry::AnotherEndpoint),
+            Self::DnsTimeout => row(504, "dns_timeout", "dns_timeout", GONE).retry(Retry::AnotherEndpoint),
+            Self::ConnectRefused => row(502, "connection_refused", "connect_refused", GONE).retry(Retry::Safe),
+            Self::ConnectTimeout => row(504, "connection_timeout", "connect_timeout", GONE).retry(Retry::Safe),
+            Self::TlsFailed => row(502, "tls_protocol_error", "tls_failed", GONE).retry(Retry::AnotherEndpoint),
+            Self::CertificateRejected => {
+                row(502, "tls_certificate_error", "certificate_rejected", GONE).retry(Retry::AnotherEndpoint)
+            }
+            Self::NoHttp2ByAlpn => {
+                row(502, "http_upgrade_failed", "no_http2_by_alpn", GONE).retry(Retry::AnotherEndpoint)
+            }
+            Self::NotHttp2 => row(502, "http_protocol_error", "not_http2", GONE).retry(Retry::AnotherEndpoint),
+            Self::StreamRefused => row(503, "destination_unavailable", "stream_refused", GONE).retry(Retry::Safe),
+            Self::ConnectionLost => {
+                row(502, "connection_terminated", "connection_lost", BROKEN).retry(Retry::IdempotentOnly)
+            }
+            Self::StreamReset => {
+                row(502, "http_response_incomplete", "stream_reset", BROKEN).retry(Retry::IdempotentOnly)
+            }
+            Self::MalformedResponse => row(502, "http_protocol_error", "malformed_response", INVALID),
+            Self::ResponseHeadTooLarge => {
+                row(502, "http_response_header_section_size", "response_head_too_large", INVALID)
+            }
+            Self::ResponseHeadTimeout => row(504, "http_response_timeout", "response_head_timeout", SLOW),
+            Self::StreamIdle => row(504, "connection_read_timeout", "stream_idle", SLOW),
+            Self::BodyCut => silent(502, Some("http_response_incomplete"), "body_cut"),
+        }
+    }
+}
+
+/// An answer that the client reads.
+const fn row(status: u16, proxy_status: &'static str, reason: &'static str, sentence: &'static str) -> Answer {
+    Answer {
+        status: match StatusCode::from_u16(status) {
+            Ok(status) => Some(status),
+            Err(_) => None,
+        },
+        logged_status: status,
+        proxy_status: Some(proxy_status),
+        reason,
+        sentence,
+        retry: Retry::No,
+        is_retry_after_sent: false,
+        is_closing: false,
+    }
+}
+
+/// No answer: the client connection is closed, or the client has closed it.
+const fn silent(logged_status: u16, proxy_status: Option<&'static str>, reason: &'static str) -> Answer {
+    Answer {
+        status: None,
+        logged_status,
+        proxy_status,
+        reason,
+        sentence: "",
+        retry: Retry::No,
+        is_retry_after_sent: false,
+        is_closing: true,
+    }
+}
+
+impl Answer {
+    const fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    const fn retry_after(mut self) -> Self {
+        self.is_retry_after_sent = true;
+        self
+    }
+
+    const fn closing(mut self) -> Self {
+        self.is_closing = true;
+        self
+    }
+}

@@ -1,0 +1,6 @@
+//! Trunkline, an L7 multiplexing reverse proxy.
+
+pub mod config;
+pub mod error;
+pub mod route;
+pub mod translate;
