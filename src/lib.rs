@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod error;
+pub mod metrics;
 pub mod route;
 pub mod translate;

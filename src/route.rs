@@ -1,1 +1,0 @@
-//! Host, path, method, header -> upstream.

@@ -1,1 +1,0 @@
-//! H1 head <-> H2 head.
