@@ -1,0 +1,1 @@
+//! Host, path, method, header -> upstream.

@@ -1,0 +1,1 @@
+//! H1 head <-> H2 head.
