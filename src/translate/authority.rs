@@ -39,19 +39,16 @@ impl<'a> HostPort<'a> {
     /// Reads the whole of `text`; `None` if it is not a host and an optional port.
     fn parse(text: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (address, port) = rest.split_once(']')?;
-                address.parse::<Ipv6Addr>().ok()?;
-                (&text[..address.len() + 2], port)
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<Ipv6Addr>().ok()?;
+            (&text[..address.len() + 2], port)
+        } else {
+            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            if !is_name(host) {
+                return None;
             }
-            None => {
-                let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-                if !is_name(host) {
-                    return None;
-                }
-                (host, port)
-            }
+            (host, port)
         };
         let port = match port.strip_prefix(':') {
             Some(digits) => Some(parse_port(digits)?),

@@ -5,6 +5,8 @@ use http::uri::{Authority, Scheme};
 use http::{Method, Request, Uri, Version, request, response};
 use proptest::prelude::*;
 
+use crate::error::{Fault, ProxyFault};
+
 use super::{Hop, RequestHead, ResponseBody, response_to_http1, trailers};
 
 /// Names that matter to translation, in some case, beside any other.
@@ -115,8 +117,12 @@ fn parts() -> impl Strategy<Value = request::Parts> {
 }
 
 fn translate(parts: request::Parts) -> Option<RequestHead> {
+    try_translate(parts).ok()
+}
+
+fn try_translate(parts: request::Parts) -> Result<RequestHead, Fault> {
     let hop = Hop::new("me".into(), Hop::via("me").unwrap(), [192, 0, 2, 7].into());
-    RequestHead::from_http1(parts, &hop).ok()
+    RequestHead::from_http1(parts, &hop)
 }
 
 /// What h2 0.4 refuses to send, and refuses when it is received.
@@ -215,7 +221,8 @@ proptest! {
     #[test]
     fn a_second_pass_through_the_same_process_is_a_loop(parts in parts()) {
         if let Some(head) = translate(parts) {
-            prop_assert!(translate(head.into_http1(&Authority::from_static("fallback"))).is_none());
+            let again = try_translate(head.into_http1(&Authority::from_static("fallback")));
+            prop_assert_eq!(again.err(), Some(ProxyFault::Loop.into()));
         }
     }
 

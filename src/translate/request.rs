@@ -247,6 +247,10 @@ fn count_forward(headers: &mut HeaderMap) -> Result<(), DownstreamFault> {
 /// Makes one line of several (RFC 9113 §8.2.3: with a semicolon, not the comma of other fields).
 fn join_cookies(headers: &mut HeaderMap) {
     let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() < 2 {
+        // A route has removed or replaced them.
+        return;
+    }
     let joined = lines.join(&b"; "[..]);
     let mut joined = HeaderValue::from_maybe_shared(Bytes::from(joined)).expect("made of valid values");
     joined.set_sensitive(true);

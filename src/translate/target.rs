@@ -48,11 +48,11 @@ fn with_path(method: &Method, authority: &Authority, path: PathAndQuery) -> Resu
         // `http::Uri` keeps `http://a?b` as the path and query `?b`, which no `:path` may be.
         return PathAndQuery::try_from(format!("/{text}")).map_err(|_| DownstreamFault::UriTooLong);
     }
-    // RFC 9112 §3.2.4. `http::Uri` puts a `/` of its own where the target had none; the client's own follows the
+    // RFC 9112 §3.2.4. `http::Uri` shows a `/` of its own where the target had none; the client's own follows the
     // authority in memory, since both are slices of one buffer.
-    let is_absent = authority.as_str().as_bytes().as_ptr_range().end != text.as_ptr();
-    if method == Method::OPTIONS && text == "/" && is_absent {
-        return Ok(PathAndQuery::from_static("*"));
+    if text == "/" && authority.as_str().as_bytes().as_ptr_range().end != text.as_ptr() {
+        // Replaced even by `/`: what `http://a#b` leaves behind reads as `/` but is written as nothing.
+        return Ok(PathAndQuery::from_static(if method == Method::OPTIONS { "*" } else { "/" }));
     }
     Ok(path)
 }
@@ -84,7 +84,14 @@ mod tests {
         assert_eq!(get("HTTPS://a/"), on_a("/"));
         assert_eq!(get("http://a"), on_a("/"));
         assert_eq!(get("http://a?b"), on_a("/?b"));
+        assert_eq!(get("http://a#b"), on_a("/"));
         assert_eq!(get("ftp://a/"), None);
+    }
+
+    #[test]
+    fn a_target_that_is_all_fragment_is_written_with_its_path() {
+        let target = Target::parse(&Method::GET, Uri::from_static("http://a#b")).unwrap();
+        assert_eq!(Uri::from(target.path).to_string(), "/");
     }
 
     #[test]

@@ -352,3 +352,10 @@ fn a_target_that_grows_too_long_is_refused() {
     let long = format!("/{}", "y".repeat(1_000));
     assert_eq!(head.edit(&HeaderEdits::default(), Some(("/a", &long))), Err(DownstreamFault::UriTooLong.into()));
 }
+
+#[test]
+fn removed_cookie_crumbs_do_not_come_back_empty() {
+    let mut head = with(&[("cookie", "a=b"), ("cookie", "c=d")]).unwrap();
+    head.edit(&HeaderEdits { set: vec![], remove: vec![header::COOKIE] }, None).unwrap();
+    assert!(!http1(head).headers.contains_key(header::COOKIE));
+}
