@@ -1,5 +1,6 @@
 //! Trunkline, an L7 multiplexing reverse proxy.
 
+pub mod balance;
 pub mod config;
 pub mod error;
 pub mod metrics;
