@@ -96,6 +96,12 @@ pub fn open(config: &AccessLog) -> io::Result<(Arc<AccessSink>, Writer)> {
     Ok((Arc::new(sink), Writer { output, queue }))
 }
 
+/// A sink that takes nothing.
+pub fn none() -> (Arc<AccessSink>, Receiver<Batch>) {
+    let (queue, receiver) = sync_channel(0);
+    (Arc::new(AccessSink { only: AccessLogOnly::None, format: AccessLogFormat::Json, queue }), receiver)
+}
+
 impl Writer {
     /// Writes until every sink is gone. An output that fails loses lines, never requests.
     pub fn run(mut self) {
@@ -368,11 +374,8 @@ mod tests {
     #[test]
     fn a_full_queue_drops_lines_and_counts_them() {
         let metrics = Arc::new(WorkerMetrics::default());
-        let config = AccessLog {
-            only: AccessLogOnly::All,
-            format: AccessLogFormat::Json,
-            output: AccessLogOutput::Stderr,
-        };
+        let config =
+            AccessLog { only: AccessLogOnly::All, format: AccessLogFormat::Json, output: AccessLogOutput::Stderr };
         let (sink, writer) = open(&config).unwrap();
         let logger = AccessLogger::new(sink, metrics.clone());
         for _ in 0..QUEUE_BUFFERS + 2 {

@@ -51,8 +51,24 @@ impl Gauge {
 
 /// Upper bounds in nanoseconds: OpenTelemetry's for HTTP durations, and five below them for a proxy on loopback.
 pub const BUCKETS_NS: [u64; 19] = [
-    100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 25_000_000, 50_000_000, 75_000_000,
-    100_000_000, 250_000_000, 500_000_000, 750_000_000, 1_000_000_000, 2_500_000_000, 5_000_000_000, 7_500_000_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    75_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    750_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    7_500_000_000,
     10_000_000_000,
 ];
 
@@ -281,18 +297,16 @@ impl Registry {
     /// The copy of `worker` for the route `name`, made if need be.
     pub fn route(&self, worker: usize, name: &str) -> Arc<RouteMetrics> {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let copies = routes
-            .entry(name.to_owned())
-            .or_insert_with(|| self.workers.iter().map(|_| Arc::default()).collect());
+        let copies =
+            routes.entry(name.to_owned()).or_insert_with(|| self.workers.iter().map(|_| Arc::default()).collect());
         copies[worker].clone()
     }
 
     /// The copy of `worker` for an endpoint, made if need be.
     pub fn endpoint(&self, worker: usize, key: &EndpointKey) -> Arc<EndpointMetrics> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let copies = endpoints
-            .entry(key.clone())
-            .or_insert_with(|| self.workers.iter().map(|_| Arc::default()).collect());
+        let copies =
+            endpoints.entry(key.clone()).or_insert_with(|| self.workers.iter().map(|_| Arc::default()).collect());
         copies[worker].clone()
     }
 

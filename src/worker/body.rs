@@ -37,8 +37,14 @@ pub(crate) struct RelayBody {
 
 /// Where the bytes come from, with the right to the place that they occupy.
 pub(crate) enum Source {
-    Http2 { stream: RecvStream, permit: StreamPermit },
-    Http1 { incoming: Incoming, permit: ExclusivePermit },
+    Http2 {
+        stream: RecvStream,
+        permit: StreamPermit,
+    },
+    Http1 {
+        incoming: Incoming,
+        permit: ExclusivePermit,
+    },
     /// An answer of our own.
     Own(Bytes),
     Ended,

@@ -181,7 +181,7 @@ impl Drop for PooledLink {
 
 /// Where failed dials are told, because bb8 keeps them to itself.
 #[derive(Debug, Clone)]
-pub struct DialFailures(watch::Sender<Option<UpstreamFault>>);
+pub(crate) struct DialFailures(watch::Sender<Option<UpstreamFault>>);
 
 impl DialFailures {
     pub(crate) fn new() -> Self {

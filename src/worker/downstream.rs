@@ -94,6 +94,11 @@ impl Client {
         self.timer.arm(Instant::now() + self.listener.settings.idle_timeout);
     }
 
+    /// Has the connection look again at whether it should close.
+    pub(crate) fn wake(&self) {
+        self.timer.wake();
+    }
+
     pub(crate) fn limit_request(&self, end: Option<Instant>) {
         self.request_end.set(end);
     }

@@ -285,13 +285,15 @@ impl Call<'_> {
         let response = loop {
             self.exchange.connection_id = permit.connection_id();
             let client = self.client;
-            let mut sending = std::pin::pin!(permit.send(request));
-            let result = poll_fn(|cx| match sending.as_mut().poll(cx) {
-                Poll::Pending if client.is_expired() => Poll::Ready(Err(late_head(client))),
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(result) => Poll::Ready(Ok(result)),
-            })
-            .await?;
+            let result = {
+                let mut sending = std::pin::pin!(permit.send(request));
+                poll_fn(|cx| match sending.as_mut().poll(cx) {
+                    Poll::Pending if client.is_expired() => Poll::Ready(Err(late_head(client))),
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(result) => Poll::Ready(Ok(result)),
+                })
+                .await?
+            };
             match result {
                 Ok(response) => break response?,
                 Err(unwritten) => {
@@ -318,11 +320,19 @@ impl Call<'_> {
 }
 
 fn late_head(client: &Client) -> Fault {
-    if client.is_past_request_end() { ProxyFault::RequestTimeout.into() } else { UpstreamFault::ResponseHeadTimeout.into() }
+    if client.is_past_request_end() {
+        ProxyFault::RequestTimeout.into()
+    } else {
+        UpstreamFault::ResponseHeadTimeout.into()
+    }
 }
 
 fn stalled_upload(client: &Client) -> Fault {
-    if client.is_past_request_end() { ProxyFault::RequestTimeout.into() } else { DownstreamFault::BodyIncomplete.into() }
+    if client.is_past_request_end() {
+        ProxyFault::RequestTimeout.into()
+    } else {
+        DownstreamFault::BodyIncomplete.into()
+    }
 }
 
 /// The one answer to any fault: the status and token of its row, a fixed sentence, and an id for the operator to look up.

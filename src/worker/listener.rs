@@ -6,6 +6,7 @@
 //!
 //! Lives on one worker; [`ListenerShared`] is shared by all.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,13 +17,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{Command, Worker};
+use super::Worker;
 use crate::config;
-
-/// A worker may have this many connections more than the least loaded one before it hands over.
-const IMBALANCE_TOLERATED: u32 = 4;
-/// After an accept that failed for want of descriptors or memory: one try per pause, no spinning.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One listener in the whole process.
 pub struct ListenerShared {
@@ -64,6 +60,17 @@ impl ListenerShared {
     }
 
     /// Waits for room below `max_connections`. The kernel's backlog holds who comes meanwhile.
+    async fn has_room(&self) {
+        loop {
+            let room = self.room.notified();
+            if self.connections.load(Ordering::Acquire) < self.settings.max_connections {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Waits for a place.
     async fn connect(self: &Arc<Self>) -> ConnectionPermit {
         loop {
             let room = self.room.notified();
@@ -91,36 +98,59 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// Accepts until the task is aborted.
-pub(crate) async fn accept(worker: Rc<Worker>, listener: Arc<ListenerShared>, socket: TcpListener) {
+/// A socket of this worker, and what it accepts for.
+pub(crate) struct Accepting {
+    /// Replaced when a reload changes the listener's settings.
+    pub(crate) listener: RefCell<Arc<ListenerShared>>,
+    pub(crate) stop: Notify,
+}
+
+impl Accepting {
+    pub(crate) fn is_for(&self, listener: &Arc<ListenerShared>) -> bool {
+        Arc::ptr_eq(&self.listener.borrow(), listener)
+    }
+
+    fn listener(&self) -> Arc<ListenerShared> {
+        self.listener.borrow().clone()
+    }
+}
+
+/// Accepts until told to stop; then takes in who is connected already and waits to be accepted.
+pub(crate) async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, socket: TcpListener) {
     let mut is_failing = false;
     loop {
-        let permit = listener.connect().await;
-        match socket.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            () = accepting.stop.notified() => break,
+            accepted = async { accepting.listener().has_room().await; socket.accept().await } => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
+                // Only now: a place must not be held by a worker to which nobody connects.
+                let listener = accepting.listener();
+                let permit = listener.connect().await;
                 admit(&worker, &listener, stream, peer, permit);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if !is_failing {
-                    tracing::error!(listener = listener.settings.name, %error, "cannot accept connections");
+                    tracing::error!(listener = accepting.listener().settings.name, %error, "cannot accept connections");
                 }
                 is_failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-}
-
-/// Takes in what waits in the backlog, so that closing the socket refuses nobody who is connected already.
-pub(crate) fn accept_waiting(worker: &Rc<Worker>, listener: &Arc<ListenerShared>, socket: &std::net::TcpListener) {
-    while let Ok((stream, peer)) = socket.accept() {
-        let Some(permit) = listener.try_connect() else { return };
+    // Asked directly, because the runtime may not have heard of the latest ones yet.
+    let Ok(socket) = socket.into_std() else { return };
+    let listener = accepting.listener();
+    while let Some(permit) = listener.try_connect() {
+        let Ok((stream, peer)) = socket.accept() else { return };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            admit(worker, listener, stream, peer, permit);
+            admit(&worker, &listener, stream, peer, permit);
         }
     }
 }
@@ -133,18 +163,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn admit(worker: &Rc<Worker>, listener: &Arc<ListenerShared>, stream: TcpStream, peer: SocketAddr, permit: ConnectionPermit) {
+fn admit(
+    worker: &Rc<Worker>,
+    listener: &Arc<ListenerShared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: ConnectionPermit,
+) {
     worker.metrics.downstream_accepted.increment();
     // Answers go out whole; waiting for more to send would only delay them.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    match worker.less_loaded(IMBALANCE_TOLERATED) {
-        Some(other) => {
-            let Ok(stream) = stream.into_std() else { return };
-            worker.metrics.downstream_handed_over.increment();
-            worker.send_to(other, Command::Serve { listener: listener.clone(), stream, peer, permit });
-        }
-        None => worker.serve(listener.clone(), stream, peer, permit),
+    if stream.set_nodelay(true).is_ok() {
+        worker.place(listener.clone(), stream, peer, permit);
     }
 }
+
+/// After an accept that failed for want of descriptors or memory: one try per pause, no spinning.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

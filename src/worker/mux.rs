@@ -286,14 +286,11 @@ impl StreamPermit {
         self.mux.state.id
     }
 
-    pub(crate) fn metrics(&self) -> &EndpointMetrics {
-        &self.mux.metrics
-    }
-
     /// Names the fault and counts a reset by its side and code.
     pub(crate) fn fault(&self, error: &h2::Error) -> UpstreamFault {
         if let (true, Some(reason)) = (error.is_reset(), error.reason()) {
-            let side = if error.is_remote() { &self.mux.metrics.resets_received } else { &self.mux.metrics.resets_sent };
+            let side =
+                if error.is_remote() { &self.mux.metrics.resets_received } else { &self.mux.metrics.resets_sent };
             side.increment(crate::metrics::h2_code(reason.into()));
         }
         if error.is_go_away() && error.is_remote() {

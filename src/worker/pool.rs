@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::dial::{DialFailures, Dialer, PooledLink, next_failure};
+use super::dial::{DialFailures, Dialer, next_failure};
 use super::mux::{Link, Mux, Room, StreamPermit};
 use super::share::{EndpointShared, Pending};
 use crate::error::{Fault, ProxyFault, UpstreamFault};
@@ -115,7 +115,8 @@ impl Pool {
             return None;
         }
         let live = self.live.borrow();
-        if let Some(permit) = live.iter().find(|live| live.mux.has_room_below_mark()).and_then(|live| live.mux.permit()) {
+        if let Some(permit) = live.iter().find(|live| live.mux.has_room_below_mark()).and_then(|live| live.mux.permit())
+        {
             return Some(permit);
         }
         let fullest_last = live.iter().filter(|live| live.mux.has_room()).min_by_key(|live| live.mux.in_flight());
@@ -150,7 +151,13 @@ impl Pool {
         if let Some(pool) = self.me.upgrade() {
             pool.feed();
         }
-        Ok(Waiting { waiter, since: Instant::now(), pool: self.me.clone(), metrics: self.metrics.clone(), _pending: pending })
+        Ok(Waiting {
+            waiter,
+            since: Instant::now(),
+            pool: self.me.clone(),
+            metrics: self.metrics.clone(),
+            _pending: pending,
+        })
     }
 
     /// Why a request that has waited too long got no place: the endpoint's absence, or a lack of room.

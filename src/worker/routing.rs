@@ -93,9 +93,10 @@ impl Routing {
                 upstream: upstream.expect("a Config's routes name its upstreams").clone(),
                 timeouts: route.timeouts.clone(),
                 edits: route.request_headers.clone(),
-                rewrite: route.rewrite_path_prefix.clone().map(|to| {
-                    (route.matches.path_prefix.clone().unwrap_or_else(|| "/".to_owned()), to)
-                }),
+                rewrite: route
+                    .rewrite_path_prefix
+                    .clone()
+                    .map(|to| (route.matches.path_prefix.clone().unwrap_or_else(|| "/".to_owned()), to)),
                 metrics: registry.route(worker, &route.name),
             };
             (route.matches.clone(), Rc::new(entry))

@@ -59,6 +59,11 @@ impl EndpointShared {
         })
     }
 
+    /// Absent for longer than a restart takes.
+    pub fn is_down(&self) -> bool {
+        self.health.is_down()
+    }
+
     fn workers(&self) -> u32 {
         self.boards.len() as u32
     }
