@@ -2,14 +2,18 @@
 //!
 //! The unit tests check against a list of what h2 refuses; here h2 is asked, on both ends of a pipe.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking; clippy does not see that the functions below are tests' own
+
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use tokio::task::LocalSet;
 use trunkline::translate::{Hop, RequestHead, trailers};
 
+type Fields = &'static [(&'static str, &'static str)];
+
 /// Heads with everything in them that HTTP/2 forbids.
-const HEADS: [(&str, &str, &[(&str, &str)]); 6] = [
+const HEADS: [(&str, &str, Fields); 6] = [
     ("GET", "/", &[]),
     ("OPTIONS", "*", &[("upgrade", "h2c"), ("http2-settings", "AAMAAABk"), ("connection", "upgrade, http2-settings")]),
     ("OPTIONS", "http://a", &[("te", "gzip, trailers"), ("connection", "TE"), ("connection", "close")]),
@@ -63,7 +67,7 @@ async fn serve(io: tokio::io::DuplexStream) -> Vec<String> {
     paths
 }
 
-fn translated(method: &str, target: &str, fields: &[(&'static str, &'static str)]) -> Request<()> {
+fn translated(method: &str, target: &str, fields: Fields) -> Request<()> {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = method.parse().unwrap();
     parts.uri = target.parse().unwrap();
