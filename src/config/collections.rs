@@ -35,14 +35,14 @@ impl<R: Rule> Rule for Each<R> {
     type Value = Vec<Spanned<R::Value>>;
 
     fn decode(&self, node: &Node, cx: &mut Decoder<'_>) -> Option<Self::Value> {
-        let items = match &node.value {
-            NodeValue::Scalar(_) if self.or_one => std::slice::from_ref(node),
-            _ => cx.items(node, self.item)?,
-        };
-        Some(decode_items(items, cx, |item, cx| {
+        let one = |item: &Node, cx: &mut Decoder<'_>| {
             let value = self.rule.decode(item, cx)?;
             Some(Spanned { value, span: item.span, is_given: true })
-        }))
+        };
+        match &node.value {
+            NodeValue::Scalar(_) if self.or_one => Some(vec![one(node, cx)?]),
+            _ => Some(decode_items(cx.items(node, self.item)?, cx, one)),
+        }
     }
 }
 

@@ -98,11 +98,11 @@ impl Diagnostic {
         let mut gutter = 0;
         if let Some(place) = &self.place {
             let number = place.line.map_or(String::new(), |line| line.to_string());
-            gutter = number.len();
+            gutter = number.len().max(1);
             let (rule, end) = (paint.rule, paint.end);
             writeln!(out, "{:gutter$}{rule}-->{end} {place}", "")?;
             writeln!(out, "{:gutter$} {rule}|{end}", "")?;
-            writeln!(out, "{rule}{number} |{end} {}", place.text)?;
+            writeln!(out, "{rule}{number:gutter$} |{end} {}", place.text)?;
             let (indent, width) = (place.offset, place.width);
             write!(out, "{:gutter$} {rule}|{end} {:indent$}{}{:^<width$}", "", "", paint.severity, "")?;
             if let Some(label) = &self.label {

@@ -143,7 +143,30 @@ error: --listen: `:80` has no IP address
   |
   | trunkline proxy --listen :80 --to h2c://127.0.0.1 --to ${X} --connections 0 --workers x
   |                          ^^^ write 127.0.0.1:80 for this machine only, or 0.0.0.0:80 for every interface
-"
+
+error: --to: `h2c://127.0.0.1` has no port
+ --> command line
+  |
+  | trunkline proxy --listen :80 --to h2c://127.0.0.1 --to ${X} --connections 0 --workers x
+  |                                   ^^^^^^^^^^^^^^^ write host:port, for example h2c://127.0.0.1:9000
+
+error: --to: `${X}` has no scheme
+ --> command line
+  |
+  | trunkline proxy --listen :80 --to h2c://127.0.0.1 --to ${X} --connections 0 --workers x
+  |                                                        ^^^^ write h2c://${X} for HTTP/2, or http1://${X} for HTTP/1.1
+
+error: --connections: `0` is out of range
+ --> command line
+  |
+  | trunkline proxy --listen :80 --to h2c://127.0.0.1 --to ${X} --connections 0 --workers x
+  |                                                                           ^ write a whole number from 1 to 10000
+
+error: --workers: `x` is not a whole number
+ --> command line
+  |
+  | trunkline proxy --listen :80 --to h2c://127.0.0.1 --to ${X} --connections 0 --workers x
+  |                                                                                       ^ write a whole number from 1 to 256, or auto"
         );
     }
 }

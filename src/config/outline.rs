@@ -158,5 +158,132 @@ const FULL_HEADER: &str = "\
 # ${X}, ${X:-default} and ${X:?message} in a value are taken from the environment; $$ is a dollar.
 #
 # Written from src/config/keys.rs: to change it, change that and run
-#   TRUNKLINE_BLESS=1 cargo test --lib config
+#   TRUNKLINE_BLESS=1 cargo test --lib full_yaml_is_what
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Source, load};
+    use super::*;
+
+    const FULL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/full.yaml");
+    const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.yaml");
+
+    fn read(name: &str, text: &str) -> super::super::Config {
+        let (config, warnings) = load(&Source::new(name, text), &|_| None).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(warnings.list, [], "{warnings}");
+        config
+    }
+
+    /// Every path of the table, with what it is if absent.
+    fn paths(keys: &'static [Key], above: &str, out: &mut Vec<(String, Key)>) {
+        for key in keys {
+            let path = format!("{above}/{}", key.name);
+            out.push((path.clone(), *key));
+            match key.rule.shape() {
+                Shape::Value => {}
+                Shape::Section(keys) | Shape::List(keys) | Shape::Mixed(keys) => paths(keys, &path, out),
+                Shape::Named(keys) => paths(keys, &format!("{path}/{NAMED}"), out),
+            }
+        }
+    }
+
+    /// Every path of a YAML text with its single value, if it has one; comments that hold a key count as well.
+    fn written(text: &str) -> Vec<(String, String)> {
+        let mut stack: Vec<(usize, String)> = Vec::new();
+        let mut found = Vec::new();
+        for line in text.lines() {
+            let line = line.replacen("- ", "  ", 1);
+            let body = line.trim_start();
+            let Some((key, value)) = body.split_once(':') else { continue };
+            if !(value.is_empty() || value.starts_with(' '))
+                || !key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            {
+                continue;
+            }
+            let indent = line.len() - body.len();
+            stack.retain(|(other, _)| *other < indent);
+            stack.push((indent, key.to_owned()));
+            let path: String = stack.iter().map(|(_, key)| format!("/{key}")).collect();
+            found.push((path, value.trim().to_owned()));
+        }
+        found
+    }
+
+    #[test]
+    fn full_yaml_is_what_the_table_says() {
+        if std::env::var_os("TRUNKLINE_BLESS").is_some() {
+            std::fs::write(FULL, full()).unwrap();
+        }
+        let file = std::fs::read_to_string(FULL).unwrap();
+        assert!(file == full(), "config/full.yaml is old: run TRUNKLINE_BLESS=1 cargo test --lib full_yaml_is_what");
+    }
+
+    #[test]
+    fn full_yaml_names_every_key_of_the_table_and_no_other_and_states_its_default() {
+        let mut table = Vec::new();
+        paths(RootKeys::KEYS, "", &mut table);
+        let file = written(&std::fs::read_to_string(FULL).unwrap());
+        for (path, key) in &table {
+            if SHORT.contains(&&path[1..]) {
+                continue;
+            }
+            let (_, value) =
+                file.iter().find(|(other, _)| other == path).unwrap_or_else(|| panic!("{path} is missing"));
+            if let Presence::Default(default) = key.presence {
+                assert_eq!(value, default, "{path}");
+            }
+        }
+        for (path, _) in &file {
+            assert!(path == "/upstreams/api" || table.iter().any(|(other, _)| other == path), "{path} is not a key");
+        }
+    }
+
+    #[test]
+    fn full_yaml_loads() {
+        let config = read("full.yaml", &std::fs::read_to_string(FULL).unwrap());
+        assert_eq!(config.routes[0].matches.hosts.len(), 2);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_smallest_file() {
+        let mut config = read("defaults", &defaults());
+        let minimal = read("minimal.yaml", &std::fs::read_to_string(MINIMAL).unwrap());
+        config.upstreams[0].endpoints.truncate(1);
+        config.upstreams[0].name.clone_from(&minimal.upstreams[0].name);
+        config.routes[0].upstream.clone_from(&minimal.routes[0].upstream);
+        assert_eq!(config, minimal);
+    }
+
+    #[test]
+    fn schema_allows_exactly_the_keys_of_the_table() {
+        fn count(schema: &Value) -> usize {
+            match schema {
+                Value::Object(members) => {
+                    let own = members.get("properties").and_then(Value::as_object).map_or(0, Map::len);
+                    own + members.values().map(count).sum::<usize>()
+                }
+                Value::Array(items) => items.iter().map(count).sum(),
+                _ => 0,
+            }
+        }
+        let mut table = Vec::new();
+        paths(RootKeys::KEYS, "", &mut table);
+        let schema = schema();
+        assert_eq!(count(&schema), table.len());
+        let pool = &schema["properties"]["upstreams"]["additionalProperties"]["properties"]["pool"];
+        assert_eq!(pool["additionalProperties"], json!(false));
+        assert_eq!(pool["properties"]["max_pending"]["default"], json!(1024));
+        assert_eq!(schema["properties"]["listeners"]["items"]["required"], json!(["address"]));
+    }
+
+    #[test]
+    fn every_meaning_is_a_sentence() {
+        let mut table = Vec::new();
+        paths(RootKeys::KEYS, "", &mut table);
+        for (path, key) in table {
+            assert!(key.meaning.ends_with('.'), "{path}");
+            assert!(key.meaning.lines().all(|line| line.len() <= 112), "{path} has a long line");
+        }
+    }
+}

@@ -62,11 +62,11 @@ pub(super) const HEADER_VALUE: Parsed<HeaderValue> = Parsed {
     wanted: "a field value in one line",
     pattern: r"^([!-~]([ -~\t]*[!-~])?)?$",
     parse: |text| match HeaderValue::from_str(text) {
-        Ok(value) if text.trim() == text => Ok(value),
-        Ok(_) => wrong("the field value begins or ends with a space", "remove the space: receivers would not see it"),
-        Err(_) => {
-            wrong("the field value holds a character that HTTP does not allow", "write printable ASCII in one line")
+        Ok(value) if text.is_ascii() && text.trim() == text => Ok(value),
+        Ok(_) if text.is_ascii() => {
+            wrong("the field value begins or ends with a space", "remove the space: receivers would not see it")
         }
+        _ => wrong("the field value holds a character that HTTP does not allow", "write printable ASCII in one line"),
     },
 };
 

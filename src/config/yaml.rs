@@ -200,6 +200,9 @@ impl<'s> Tree<'s> {
         };
         if let Some((key, key_span)) = open.key.take() {
             let message = format!("key `{key}` is given twice");
+            // What is not there cannot be underlined.
+            let span = if node.value == NodeValue::Null { key_span } else { node.span };
+            let node = Node { span, ..node };
             let earlier = open.keys.insert(key.clone(), key_span);
             entries.push(Entry { key, key_span, node });
             if let Some(earlier) = earlier.filter(|_| self.diagnostics.list.len() < DIAGNOSTICS_MAX) {
