@@ -5,6 +5,9 @@
 //!
 //! Pure, except that a certificate file is read through `files`.
 
+use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -12,9 +15,10 @@ use http::{HeaderName, header};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::assemble::{Draft, UpstreamMarks};
 use super::decode::Decoder;
 use super::diagnostic::Diagnostic;
-use super::schema::{Draft, Files, UpstreamMarks};
+use super::schema::Files;
 use super::source::Span;
 use super::{CaSource, Protocol, Upstream};
 
@@ -31,16 +35,18 @@ pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
 }
 
 fn check_listeners(draft: &Draft, cx: &mut Decoder<'_>) {
-    let listeners: Vec<_> = draft.config.listeners.iter().zip(&draft.listeners).collect();
-    for (position, (listener, marks)) in listeners.iter().enumerate() {
-        let earlier = &listeners[..position];
-        if let Some((_, other)) = earlier.iter().find(|(other, _)| other.name == listener.name) {
+    let (mut names, mut addresses) = (HashMap::new(), HashMap::new());
+    for (listener, marks) in draft.config.listeners.iter().zip(&draft.listeners) {
+        if let Some(earlier) = claim(&mut names, &listener.name, marks.name) {
             let error = Diagnostic::error(format!("two listeners are called `{}`", listener.name));
-            cx.note(marks.name, error.label(first(other.name, cx)));
+            cx.note(marks.name, error.label(first(earlier, cx)));
         }
-        if let Some((other, other_marks)) = earlier.iter().find(|(other, _)| clash(other.address, listener.address)) {
-            let message = format!("{} is already the address of the listener `{}`", listener.address, other.name);
-            cx.note(marks.address, Diagnostic::error(message).label(first(other_marks.address, cx)));
+        // Port 0 is a fresh port each time.
+        if listener.address.port() != 0
+            && let Some((name, earlier)) = claim(&mut addresses, listener.address, (&listener.name, marks.address))
+        {
+            let message = format!("{} is already the address of the listener `{name}`", listener.address);
+            cx.note(marks.address, Diagnostic::error(message).label(first(earlier, cx)));
         }
     }
 }
@@ -70,20 +76,21 @@ fn check_admin(draft: &Draft, cx: &mut Decoder<'_>) {
 }
 
 fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
-    let names: Vec<&str> = draft.config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    let upstreams: HashSet<&str> = draft.config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     let routes: Vec<_> = draft.config.routes.iter().zip(&draft.routes).collect();
+    let mut names = HashMap::new();
     let mut catch_all = None;
     for (position, (route, marks)) in routes.iter().enumerate() {
-        if let Some((_, other)) = routes[..position].iter().find(|(other, _)| other.name == route.name) {
+        if let Some(earlier) = claim(&mut names, &route.name, marks.name) {
             let error = Diagnostic::error(format!("two routes are called `{}`", route.name));
-            cx.note(marks.name, error.label(first(other.name, cx)));
+            cx.note(marks.name, error.label(first(earlier, cx)));
         }
         if let Some(span) = marks.upstream
-            && !names.is_empty()
-            && !names.contains(&route.upstream.as_str())
+            && !upstreams.is_empty()
+            && !upstreams.contains(route.upstream.as_str())
         {
             let message = format!("routes[{position}].upstream: there is no upstream called `{}`", route.upstream);
-            cx.note(span, Diagnostic::error(message).allowed(&route.upstream, names.iter().copied()));
+            cx.note(span, Diagnostic::error(message).allowed(&route.upstream, in_order(draft)));
         }
         if let Some(span) = marks.rewrite
             && route.matches.path_prefix.is_none()
@@ -106,9 +113,10 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
         }
     }
     // Where a route leads is only known once every route names an upstream that exists.
-    let are_resolved = routes.iter().all(|(route, _)| names.contains(&route.upstream.as_str()));
+    let used: HashSet<&str> = routes.iter().map(|(route, _)| route.upstream.as_str()).collect();
+    let are_resolved = !used.is_empty() && used.is_subset(&upstreams);
     for (upstream, marks) in draft.config.upstreams.iter().zip(&draft.upstreams).filter(|_| are_resolved) {
-        if !routes.is_empty() && routes.iter().all(|(route, _)| route.upstream != upstream.name) {
+        if !used.contains(upstream.name.as_str()) {
             let message = format!("no route leads to the upstream `{}`", upstream.name);
             cx.note(marks.whole, Diagnostic::warning(message).label("remove it, or add a route"));
         }
@@ -116,12 +124,12 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
 }
 
 fn check_endpoints(upstream: &Upstream, marks: &UpstreamMarks, cx: &mut Decoder<'_>) {
-    for (position, endpoint) in upstream.endpoints.iter().enumerate() {
-        let same = |other: &super::Endpoint| other.host == endpoint.host && other.port == endpoint.port;
-        if let Some(earlier) = upstream.endpoints[..position].iter().position(same) {
+    let mut addresses = HashMap::new();
+    for (endpoint, span) in upstream.endpoints.iter().zip(&marks.endpoints) {
+        if let Some(earlier) = claim(&mut addresses, (&endpoint.host, endpoint.port), *span) {
             let message = format!("{} is twice among the endpoints of `{}`", endpoint.authority(), upstream.name);
-            let label = format!("{}; for a larger share give a weight", first(marks.endpoints[earlier], cx));
-            cx.note(marks.endpoints[position], Diagnostic::error(message).label(label));
+            let label = format!("{}; for a larger share give a weight", first(earlier, cx));
+            cx.note(*span, Diagnostic::error(message).label(label));
         }
     }
 }
@@ -182,6 +190,22 @@ fn is_catch_all(matches: &super::RouteMatch) -> bool {
     let super::RouteMatch { hosts, path_prefix, methods, headers } = matches;
     let is_any_path = path_prefix.as_ref().is_none_or(|prefix| prefix == "/");
     hosts.is_empty() && is_any_path && methods.is_empty() && headers.is_empty()
+}
+
+/// Names of the upstreams as the file gives them, for suggestions.
+fn in_order(draft: &Draft) -> impl Iterator<Item = &str> {
+    draft.config.upstreams.iter().map(|upstream| upstream.name.as_str())
+}
+
+/// Enters `owner` for `key` unless somebody has it, and returns that earlier owner.
+fn claim<K: Eq + Hash, V: Copy>(owners: &mut HashMap<K, V>, key: K, owner: V) -> Option<V> {
+    match owners.entry(key) {
+        Entry::Occupied(entry) => Some(*entry.get()),
+        Entry::Vacant(entry) => {
+            entry.insert(owner);
+            None
+        }
+    }
 }
 
 /// Port 0 is a fresh port each time.
