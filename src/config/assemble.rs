@@ -8,9 +8,9 @@
 use super::decode::{Decoder, Fields, Section, names};
 use super::diagnostic::{Diagnostic, nearest};
 use super::keys::{
-    AccessKeys, AdminKeys, EditKeys, Http2Keys, LimitKeys, ListenerKeys, ListenerTimeoutKeys, LogsKeys, MatchKeys,
-    PoolKeys, RewriteKeys, RootKeys, RouteKeys, RouteTimeoutKeys, RuntimeKeys, ShutdownKeys, TlsKeys, UpstreamKeys,
-    UpstreamTimeoutKeys,
+    AccessKeys, AdminKeys, EditKeys, Headers, Http2Keys, LimitKeys, ListenerKeys, ListenerTimeoutKeys, LogsKeys,
+    MatchKeys, PoolKeys, RewriteKeys, RootKeys, RouteKeys, RouteTimeoutKeys, RuntimeKeys, ShutdownKeys, TlsKeys,
+    UpstreamKeys, UpstreamTimeoutKeys,
 };
 use super::source::{Span, Spanned};
 use super::yaml::{Node, NodeValue};
@@ -39,8 +39,10 @@ pub(super) struct RouteMarks {
     pub(super) name: Span,
     pub(super) upstream: Option<Span>,
     pub(super) rewrite: Option<Span>,
-    /// Each field that the route sets or removes.
-    pub(super) edits: Vec<(http::HeaderName, Span)>,
+    /// Each field that the route looks at, sets or removes.
+    pub(super) headers: Vec<Span>,
+    pub(super) set: Vec<Span>,
+    pub(super) remove: Vec<Span>,
 }
 
 pub(super) struct UpstreamMarks {
@@ -219,13 +221,16 @@ fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
 
     let set = set.map(|set| set.value).unwrap_or_default();
     let remove = remove.map(|remove| remove.value).unwrap_or_default();
-    let edits = set.iter().map(|(name, _)| name).chain(&remove).map(|name| (name.value.clone(), name.span)).collect();
+    let headers = headers.map(|headers| headers.value).unwrap_or_default();
+    let spans = |fields: &Headers| fields.iter().map(|(name, _)| name.span).collect();
     let marks = RouteMarks {
         whole: span,
         name: name.as_ref().map_or(span, |name| name.span),
         upstream: upstream.as_ref().map(|upstream| upstream.span),
         rewrite: rewrite.as_ref().map(|rewrite| rewrite.span),
-        edits,
+        headers: spans(&headers),
+        set: spans(&set),
+        remove: remove.iter().map(|name| name.span).collect(),
     };
     let route = Route {
         name: name.map_or_else(|| format!("route-{}", position + 1), |name| name.value),
@@ -233,7 +238,7 @@ fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
             hosts: hosts.map(values).unwrap_or_default(),
             path_prefix: path_prefix.map(|prefix| prefix.value),
             methods: methods.map(values).unwrap_or_default(),
-            headers: headers.map(|headers| fields(headers.value)).unwrap_or_default(),
+            headers: fields(headers),
         },
         upstream: upstream.map(|upstream| upstream.value).unwrap_or_default(),
         timeouts: RouteTimeouts {
@@ -311,7 +316,7 @@ fn values<T>(list: Spanned<Vec<Spanned<T>>>) -> Vec<T> {
     list.value.into_iter().map(|item| item.value).collect()
 }
 
-fn fields(headers: super::keys::Headers) -> Vec<(http::HeaderName, http::HeaderValue)> {
+fn fields(headers: Headers) -> Vec<(http::HeaderName, http::HeaderValue)> {
     headers.into_iter().map(|(name, value)| (name.value, value)).collect()
 }
 

@@ -11,16 +11,18 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use http::{HeaderName, header};
+use http::header;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::assemble::{Draft, UpstreamMarks};
+use super::assemble::{Draft, RouteMarks, UpstreamMarks};
 use super::decode::Decoder;
 use super::diagnostic::Diagnostic;
+use super::parse::is_authority;
 use super::schema::Files;
 use super::source::Span;
-use super::{CaSource, Protocol, Upstream};
+use super::{CaSource, HeaderEdits, Protocol, Route, RouteMatch, Upstream};
+use crate::translate::{is_removable, is_settable};
 
 /// Notes everything in `draft` that does not fit together.
 pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
@@ -98,11 +100,7 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
             let message = format!("routes[{position}].rewrite.path_prefix: there is no matched prefix to replace");
             cx.note(span, Diagnostic::error(message).label("add `match: { path_prefix: / }`"));
         }
-        for (name, span) in marks.edits.iter().filter(|(name, _)| is_ours(name)) {
-            let message = format!("routes[{position}].request_headers: `{name}` cannot be changed");
-            let label = "it belongs to the connection or frames the message, which Trunkline does itself";
-            cx.note(*span, Diagnostic::error(message).label(label));
-        }
+        check_fields(position, route, marks, cx);
         if let Some((name, span)) = catch_all {
             let message = format!("the route `{}` never gets a request", route.name);
             let line = if cx.has_lines() { format!(" in line {}", cx.line(span)) } else { String::new() };
@@ -120,6 +118,34 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
             let message = format!("no route leads to the upstream `{}`", upstream.name);
             cx.note(marks.whole, Diagnostic::warning(message).label("remove it, or add a route"));
         }
+    }
+}
+
+/// Keeps from the data plane every edit that it would refuse at the first request.
+fn check_fields(position: usize, route: &Route, marks: &RouteMarks, cx: &mut Decoder<'_>) {
+    let Route { matches, request_headers: HeaderEdits { set, remove }, .. } = route;
+    for ((name, _), span) in matches.headers.iter().zip(&marks.headers) {
+        if *name == header::HOST {
+            let message = format!("routes[{position}].match.headers: `host` never matches here");
+            cx.note(*span, Diagnostic::error(message).label("use match.hosts"));
+        }
+    }
+    let path = format!("routes[{position}].request_headers");
+    for ((name, value), span) in set.iter().zip(&marks.set) {
+        if *name == header::HOST {
+            if !value.to_str().is_ok_and(is_authority) {
+                let message = format!("{path}.set: the value of `host` is not a host");
+                cx.note(*span, Diagnostic::error(message).label("write a host name, or host:port"));
+            }
+        } else if !is_settable(name) {
+            let message = format!("{path}.set: `{name}` cannot be set");
+            let label = "it frames the message or belongs to the connection, which Trunkline sees to itself";
+            cx.note(*span, Diagnostic::error(message).label(label));
+        }
+    }
+    for (name, span) in remove.iter().zip(&marks.remove).filter(|(name, _)| !is_removable(name)) {
+        let message = format!("{path}.remove: `{name}` cannot be removed");
+        cx.note(*span, Diagnostic::error(message).label("the request would mean something else without it"));
     }
 }
 
@@ -186,10 +212,9 @@ fn check_certificates(path: &Path, files: Files<'_>) -> Result<(), (String, &'st
     Ok(())
 }
 
-fn is_catch_all(matches: &super::RouteMatch) -> bool {
-    let super::RouteMatch { hosts, path_prefix, methods, headers } = matches;
-    let is_any_path = path_prefix.as_ref().is_none_or(|prefix| prefix == "/");
-    hosts.is_empty() && is_any_path && methods.is_empty() && headers.is_empty()
+fn is_catch_all(matches: &RouteMatch) -> bool {
+    let RouteMatch { hosts, path_prefix, methods, headers } = matches;
+    hosts.is_empty() && path_prefix.is_none() && methods.is_empty() && headers.is_empty()
 }
 
 /// Names of the upstreams as the file gives them, for suggestions.
@@ -211,23 +236,6 @@ fn claim<K: Eq + Hash, V: Copy>(owners: &mut HashMap<K, V>, key: K, owner: V) ->
 /// Port 0 is a fresh port each time.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     one == other && one.port() != 0
-}
-
-/// Fields that say how the message or its connection works (RFC 9110 §7.6.1, RFC 9113 §8.2.2), and Host, which
-/// routing has already used.
-fn is_ours(name: &HeaderName) -> bool {
-    [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::HOST,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ]
-    .contains(name)
 }
 
 fn first(span: Span, cx: &Decoder<'_>) -> String {
@@ -344,7 +352,7 @@ upstreams:
   old: { endpoints: [h2c://b:1] }
 routes:
   - upstream: api
-    match: { path_prefix: / }
+    match:
   - { name: late, upstream: api }
 ";
         assert_eq!(
@@ -367,15 +375,24 @@ routes:
     }
 
     #[test]
-    fn fields_that_frame_the_message_cannot_be_edited() {
-        let text = with("routes: [{ upstream: api, request_headers: { set: { Host: a }, remove: [TE, x-a] } }]");
-        let label = "it belongs to the connection or frames the message, which Trunkline does itself";
+    fn edits_that_the_data_plane_would_refuse_are_refused() {
+        let edits = "set: { TE: a, host: a/b }, remove: [Host, TE, x-a]";
+        let text = with(&format!(
+            "routes: [{{ upstream: api, request_headers: {{ {edits} }}, match: {{ headers: {{ host: a }} }} }}]"
+        ));
+        let framing = "it frames the message or belongs to the connection, which Trunkline sees to itself";
         assert_eq!(
             errors(&text),
             [
-                format!("3:53 routes[0].request_headers: `host` cannot be changed; {label}"),
-                format!("3:73 routes[0].request_headers: `te` cannot be changed; {label}"),
+                format!("3:53 routes[0].request_headers.set: `te` cannot be set; {framing}"),
+                "3:60 routes[0].request_headers.set: the value of `host` is not a host; write a host name, or host:port".to_owned(),
+                "3:82 routes[0].request_headers.remove: `host` cannot be removed; the request would mean something else without it".to_owned(),
+                "3:120 routes[0].match.headers: `host` never matches here; use match.hosts".to_owned(),
             ]
+        );
+        assert_eq!(
+            warnings(&with("routes: [{ upstream: api, request_headers: { set: { host: \"a.b:80\" } } }]")),
+            [""; 0]
         );
     }
 
