@@ -10,7 +10,7 @@ pub mod client;
 pub mod origin;
 pub mod process;
 pub mod samples;
-//SCRIPTED
+pub mod scripted;
 pub mod tls;
 pub mod watched;
 pub mod wire;

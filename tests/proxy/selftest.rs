@@ -3,3 +3,4 @@
 //! A harness that lies makes every other test worthless, so each part is shown to notice what it must notice.
 
 mod origins;
+mod scripted;
