@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "topics use different parts of the harness")]
 
 pub mod client;
-//LOAD
+pub mod load;
 pub mod origin;
 pub mod process;
 pub mod samples;

@@ -2,5 +2,6 @@
 //!
 //! A harness that lies makes every other test worthless, so each part is shown to notice what it must notice.
 
+mod load;
 mod origins;
 mod scripted;

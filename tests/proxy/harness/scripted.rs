@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-pub use self::frame::{END_STREAM, Frame, Head};
+pub use self::frame::{Frame, Head};
 pub use self::peer::Peer;
 use super::watched::within;
 

@@ -6,8 +6,8 @@ use h2::client::SendRequest;
 use http::Request;
 
 use crate::harness::scripted;
-use crate::harness::scripted::frame::{ENABLE_CONNECT_PROTOCOL, END_STREAM, Frame, MAX_CONCURRENT_STREAMS, OPEN};
-use crate::harness::scripted::{Peer, Service};
+use crate::harness::scripted::frame::{ENABLE_CONNECT_PROTOCOL, END_STREAM, MAX_CONCURRENT_STREAMS, OPEN};
+use crate::harness::scripted::{Frame, Peer, Service};
 
 #[tokio::test]
 async fn script_answers_a_real_client_with_trailers() {

@@ -15,9 +15,10 @@ use tokio::task::JoinHandle;
 
 use super::connection::{self, Writer};
 use super::frame::{
-    DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Head, OPEN, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-    encode, encode_fields,
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, OPEN, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, encode,
+    encode_fields,
 };
+use super::{Frame, Head};
 use crate::harness::origin::reset_on_close;
 use crate::harness::watched::BOUND;
 
