@@ -144,12 +144,12 @@ pub struct ClientLog {
 }
 
 impl ClientLog {
-    /// The latency in microseconds that `percent` of the answered requests stayed within.
-    pub fn latency_us(&self, percent: f64) -> u32 {
+    /// The latency in microseconds that a share of the answered requests stayed within: 99 % is 9900.
+    pub fn latency_us(&self, percent_hundredths: usize) -> u32 {
         let answered = self.records.iter().filter(|record| record.outcome == Outcome::Answered);
         let mut latencies: Vec<u32> = answered.map(|record| record.latency_us).collect();
         latencies.sort_unstable();
-        let rank = (percent / 100.0 * latencies.len() as f64).ceil() as usize;
+        let rank = (latencies.len() * percent_hundredths).div_ceil(100 * 100);
         latencies.get(rank.saturating_sub(1)).copied().unwrap_or(0)
     }
 }

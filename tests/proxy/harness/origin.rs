@@ -83,7 +83,7 @@ impl Builder {
         self
     }
 
-    /// SETTINGS_MAX_CONCURRENT_STREAMS of every connection. For a limit that changes use [`super::scripted`].
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS` of every connection. For a limit that changes use [`super::scripted`].
     pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
         self.options.max_concurrent_streams = Some(streams);
         self

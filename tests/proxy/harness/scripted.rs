@@ -58,7 +58,9 @@ impl Service {
     }
 
     /// Stops listening: the port refuses from now on.
-    pub fn close(self) {}
+    pub fn close(self) {
+        drop(self.listener);
+    }
 }
 
 impl fmt::Display for Service {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
 
 /// A value behind a lock whose changes wake those who wait for a condition on it.
 pub struct Watched<T> {
@@ -50,9 +51,8 @@ impl<T: Debug> Watched<T> {
             }
         };
         async move {
-            if tokio::time::timeout(BOUND, wait).await.is_err() {
-                panic!("{caller}: the condition was not met within {BOUND:?}; last seen: {:#?}", self.read());
-            }
+            let is_met = tokio::time::timeout(BOUND, wait).await.is_ok();
+            assert!(is_met, "{caller}: the condition was not met within {BOUND:?}; last seen: {:#?}", self.read());
         }
     }
 }
@@ -64,7 +64,7 @@ pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Outpu
     async move {
         match tokio::time::timeout(BOUND, future).await {
             Ok(output) => output,
-            Err(_) => panic!("{caller}: no {what} within {BOUND:?}"),
+            Err(Elapsed { .. }) => panic!("{caller}: no {what} within {BOUND:?}"),
         }
     }
 }

@@ -17,7 +17,7 @@ async fn load_without_faults_is_clean() {
     let verdict = judge(&client, [&*origin.log()]);
     verdict.assert_clean();
     assert_eq!((verdict.answered, verdict.failed), (2000, 0));
-    assert!(client.latency_us(50.0) > 0 && client.latency_us(50.0) <= client.latency_us(99.0));
+    assert!(client.latency_us(5000) > 0 && client.latency_us(5000) <= client.latency_us(9900));
     let posts = client.records.iter().filter(|record| record.is_post).count();
     assert!((400..800).contains(&posts), "{posts} POSTs of 30 %");
 }
@@ -90,7 +90,7 @@ async fn a_million_tagged_requests() {
         requests: 1_000_000,
         body_bytes: 0..=1024,
         delayed_percent: 1,
-        request_timeout: Duration::from_secs(60),
+        request_timeout: Duration::from_mins(1),
         ..Load::default()
     };
     let client = load::start(origin.address(), load).finish().await;

@@ -93,12 +93,11 @@ async fn connection(shared: Arc<Shared>) -> ClientLog {
 }
 
 async fn exchange(shared: &Shared, wire: &mut Option<Wire>, request: &Request) -> Result<Response, Outcome> {
-    let wire = match wire {
-        Some(wire) => wire,
-        None => {
-            let socket = Socket::connect(shared.address).await.map_err(|_| Outcome::NotConnected)?;
-            wire.insert(Wire::new(socket))
-        }
+    let wire = if let Some(wire) = wire {
+        wire
+    } else {
+        let socket = Socket::connect(shared.address).await.map_err(|_| Outcome::NotConnected)?;
+        wire.insert(Wire::new(socket))
     };
     let exchange = async {
         wire.write(&request.bytes(shared.address)).await?;

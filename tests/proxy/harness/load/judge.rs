@@ -33,7 +33,7 @@ pub struct Lost {
 
 /// Joins the clients' log with the logs of all origins that may have served them.
 ///
-/// Call it when the load has finished. An origin that was refused a stream (REFUSED_STREAM) has not processed it.
+/// Call it when the load has finished. A stream that an origin refused (`REFUSED_STREAM`) was not processed.
 pub fn judge<'a>(client: &ClientLog, origins: impl IntoIterator<Item = &'a Log>) -> Verdict {
     let processed = processed_counts(client, origins);
     let processed_of = |record: &Record| processed.get(&record.number).copied().unwrap_or(0);

@@ -15,8 +15,8 @@
 //! | `/interim/NNN` | that 1xx, then 200 (HTTP/2 only) |
 //! | `/hang` | nothing until the peer gives up |
 //! | `/hang-body` | the head, then nothing |
-//! | `/reset?code=N` | RST_STREAM before the head (default 8, CANCEL) |
-//! | `/reset-body/N?code=M` | the head, N bytes of a longer body, then RST_STREAM |
+//! | `/reset?code=N` | `RST_STREAM` before the head (default 8, CANCEL) |
+//! | `/reset-body/N?code=M` | the head, N bytes of a longer body, then `RST_STREAM` |
 //!
 //! `?delay=MS` delays the answer of each.
 

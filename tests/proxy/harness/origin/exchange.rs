@@ -167,7 +167,7 @@ impl Exchange {
         self.finish(body).await
     }
 
-    /// Ends the exchange with RST_STREAM(`reason`), or by cutting the HTTP/1.1 connection.
+    /// Ends the exchange with `RST_STREAM`, or by cutting the HTTP/1.1 connection.
     pub fn reset(&mut self, reason: Reason) -> Result<(), Ending> {
         match &mut self.reply {
             Reply::H1(reply) => reply.cut(),

@@ -157,7 +157,7 @@ impl Peer {
         .await
     }
 
-    /// All DATA of a stream up to END_STREAM; the windows are the script's business.
+    /// All DATA of a stream up to `END_STREAM`; the windows are the script's business.
     pub async fn expect_body(&mut self, stream: u32) -> Bytes {
         let mut body = BytesMut::new();
         loop {
