@@ -4,4 +4,5 @@
 
 mod load;
 mod origins;
+mod reading;
 mod scripted;
