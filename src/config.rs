@@ -1,13 +1,36 @@
 //! The validated configuration: what every value means, its unit, its default and why.
 //!
-//! A [`Config`] is valid by construction: [`schema`] builds it from YAML (or from the flags of `trunkline
-//! proxy`) and refuses everything that the data plane could not serve. Nothing here reads a file, a clock or
-//! the environment except [`load`]'s caller-supplied source text.
+//! A [`Config`] is valid by construction: [`load`] builds it from YAML, [`from_flags`] from the flags of `trunkline
+//! proxy`, and both refuse everything that the data plane could not serve. The environment is the caller's
+//! function; the only files read are the configuration itself ([`Source::read`]) and the certificates that it names.
+//!
+//! From text to [`Config`]: `source` (the text), `yaml` (a tree with positions), `keys` (what may be written, through
+//! `decode`, `rules`, `collections`, `parse` and `expand`), `schema` (put together), `check` (fits together). And back:
+//! `print` (the effective configuration), `outline` (defaults and JSON Schema).
 //!
 //! Pure: no tokio, no hyper.
 
+mod check;
+mod collections;
+mod decode;
 pub mod diagnostic;
-pub mod schema;
+mod expand;
+mod flags;
+mod keys;
+mod outline;
+mod parse;
+mod print;
+mod rules;
+mod schema;
+mod source;
+mod yaml;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use flags::{Flags, from_flags};
+pub use outline::{defaults, full, schema};
+pub use print::{Secrets, print};
+pub use schema::load;
+pub use source::{Environment, Source, Span, VARIABLE, find};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

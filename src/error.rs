@@ -134,6 +134,54 @@ impl From<UpstreamFault> for Fault {
 }
 
 impl Fault {
+    /// Every fault there is, for documents, metrics and tests.
+    pub const ALL: [Self; 33] = [
+        Self::Downstream(DownstreamFault::MalformedHead),
+        Self::Downstream(DownstreamFault::UriTooLong),
+        Self::Downstream(DownstreamFault::HeadTooLarge),
+        Self::Downstream(DownstreamFault::BodyTooLarge),
+        Self::Downstream(DownstreamFault::HeadTimeout),
+        Self::Downstream(DownstreamFault::MethodNotAllowed),
+        Self::Downstream(DownstreamFault::BodyIncomplete),
+        Self::Downstream(DownstreamFault::ClientGone),
+        Self::Downstream(DownstreamFault::WriteStalled),
+        Self::Proxy(ProxyFault::NoRoute),
+        Self::Proxy(ProxyFault::NoHealthyEndpoint),
+        Self::Proxy(ProxyFault::PoolFull),
+        Self::Proxy(ProxyFault::PoolWaitTimeout),
+        Self::Proxy(ProxyFault::RequestTimeout),
+        Self::Proxy(ProxyFault::Draining),
+        Self::Proxy(ProxyFault::Loop),
+        Self::Proxy(ProxyFault::Internal),
+        Self::Upstream(UpstreamFault::DnsFailed),
+        Self::Upstream(UpstreamFault::DnsTimeout),
+        Self::Upstream(UpstreamFault::ConnectRefused),
+        Self::Upstream(UpstreamFault::ConnectTimeout),
+        Self::Upstream(UpstreamFault::TlsFailed),
+        Self::Upstream(UpstreamFault::CertificateRejected),
+        Self::Upstream(UpstreamFault::NoHttp2ByAlpn),
+        Self::Upstream(UpstreamFault::NotHttp2),
+        Self::Upstream(UpstreamFault::StreamRefused),
+        Self::Upstream(UpstreamFault::ConnectionLost),
+        Self::Upstream(UpstreamFault::StreamReset),
+        Self::Upstream(UpstreamFault::MalformedResponse),
+        Self::Upstream(UpstreamFault::ResponseHeadTooLarge),
+        Self::Upstream(UpstreamFault::ResponseHeadTimeout),
+        Self::Upstream(UpstreamFault::StreamIdle),
+        Self::Upstream(UpstreamFault::BodyCut),
+    ];
+
+    /// The name of each of [`Fault::ALL`]: the values of the `reason` label.
+    pub const REASONS: [&'static str; Self::ALL.len()] = {
+        let mut reasons = [""; Self::ALL.len()];
+        let mut index = 0;
+        while index < reasons.len() {
+            reasons[index] = Self::ALL[index].answer().reason;
+            index += 1;
+        }
+        reasons
+    };
+
     /// The fault's row of the table.
     #[must_use]
     pub const fn answer(self) -> Answer {
@@ -292,5 +340,39 @@ impl Answer {
     const fn closing(mut self) -> Self {
         self.is_closing = true;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_a_reason_of_its_own() {
+        let mut reasons = Fault::REASONS.to_vec();
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons.len(), Fault::ALL.len());
+        assert!(reasons.iter().all(|reason| !reason.is_empty()));
+    }
+
+    #[test]
+    fn an_answer_that_the_client_reads_has_a_status_and_a_sentence() {
+        for fault in Fault::ALL {
+            let answer = fault.answer();
+            assert_eq!(answer.status.is_some(), !answer.sentence.is_empty(), "{fault:?}");
+            if let Some(status) = answer.status {
+                assert_eq!(status.as_u16(), answer.logged_status, "{fault:?}");
+                assert!(status.is_client_error() || status.is_server_error(), "{fault:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_fault_of_the_client_is_a_4xx_beside_a_missing_route() {
+        for fault in Fault::ALL.into_iter().filter(|fault| *fault != Fault::Proxy(ProxyFault::NoRoute)) {
+            let is_4xx = fault.answer().logged_status < 500;
+            assert_eq!(is_4xx, matches!(fault, Fault::Downstream(_)), "{fault:?}");
+        }
     }
 }

@@ -1,1 +1,33 @@
-//! H1 head <-> H2 head.
+//! HTTP/1 heads into HTTP/2 heads, and back.
+//!
+//! A request head comes in as hyper parsed it and leaves as a [`RequestHead`]: unambiguous, free of everything
+//! that was meant for the client's connection only, with this hop's own fields added. There is no other way to
+//! make one, so what `route` looks at and what goes upstream are the same bytes. A response head is turned in
+//! place ([`response_to_http1`]), trailers are filtered ([`trailers`]).
+//!
+//! Pure: knows heads, not bodies, connections or routes. Runs on a worker, once per request, so the usual
+//! request pays for one walk over its fields, the removal of Host, and three insertions.
+//!
+//! Decided here, because the RFCs leave it open:
+//! - `Expect` is removed: this hop answers 100-continue itself (hyper does, when the body is first read).
+//! - `Upgrade` is removed, so an upgrade is answered as if it had not been asked for, until tunnels come.
+//! - Nothing that the client says about forwarding is believed: `Forwarded`, `X-Forwarded-*` and `X-Real-IP`
+//!   are removed and ours are set.
+//! - The path is never decoded or normalised. A fragment in the target is cut off by `http::Uri` before we see it.
+//!
+//! RFC 9110 §7.6 (what an intermediary does), RFC 9112 §3.2 and §6 (target, framing), RFC 9113 §8 (HTTP/2 heads).
+
+mod authority;
+mod fields;
+mod hop;
+#[cfg(test)]
+mod properties;
+mod request;
+mod response;
+mod target;
+mod trailers;
+
+pub use hop::Hop;
+pub use request::{RequestHead, is_removable, is_settable};
+pub use response::{ResponseBody, response_to_http1};
+pub use trailers::trailers;

@@ -31,11 +31,17 @@ const PURE: &[&str] = &["config", "error", "route", "balance", "translate"];
 /// others may use it, and it may use only leaves.
 const WORKER: &[(&str, &[&str])] = &[
     ("listener", &["downstream"]),
-    ("downstream", &["forward"]),
-    ("forward", &["pool", "mux", "body", "tunnel"]),
+    ("downstream", &["forward", "exchange"]),
+    ("forward", &["body", "exchange", "exclusive", "mux", "pool", "routing", "tunnel", "upload"]),
     ("tunnel", &["body", "mux"]),
-    ("body", &["mux"]),
-    ("pool", &["mux"]),
+    ("body", &["exchange", "exclusive", "mux", "upload"]),
+    ("upload", &["mux"]),
+    ("exchange", &["routing"]),
+    ("routing", &["exclusive", "pool", "share"]),
+    ("pool", &["dial", "mux", "share"]),
+    ("exclusive", &["dial", "mux", "share"]),
+    ("share", &["dial", "mux"]),
+    ("dial", &["mux"]),
     ("mux", &[]),
 ];
 

@@ -9,12 +9,9 @@ pub mod client;
 pub mod load;
 pub mod origin;
 pub mod process;
+pub mod proxy;
 pub mod samples;
 pub mod scripted;
 pub mod tls;
 pub mod watched;
 pub mod wire;
-
-// `proxy.rs` is ready, but `trunkline::Process` is not there yet: delete this line to switch it on.
-#[cfg(any())]
-pub mod proxy;

@@ -4,5 +4,6 @@
 
 mod load;
 mod origins;
+mod proxied;
 mod reading;
 mod scripted;

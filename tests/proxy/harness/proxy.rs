@@ -3,9 +3,11 @@
 //! `proxy::with(&format!("upstream: h2c://{origin}"))` listens on a free port; dropping it drains and joins.
 
 use std::net::SocketAddr;
+use std::sync::mpsc;
 use std::time::Duration;
 
-use trunkline::Process;
+use trunkline::config::{Source, load};
+use trunkline::control::{Ending, Process};
 
 use super::client;
 use super::samples::Samples;
@@ -34,9 +36,11 @@ pub fn with(yaml: &str) -> Proxy {
         text.push_str("shutdown: { timeout: 2s }\n");
     }
     text.push_str(yaml);
-    let config = trunkline::config::load(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    let source = Source::new("test.yaml", text.as_str());
+    let (config, _warnings) = load(&source, &|_| None).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     let listener = config.listeners[0].name.clone();
-    let process = Process::start(config).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let started = block_within("started proxy", move || Process::start(config));
+    let process = started.unwrap_or_else(|error| panic!("{error}\n{text}"));
     Proxy { process: Some(process), listener }
 }
 
@@ -55,7 +59,7 @@ impl Proxy {
     }
 
     pub fn address_of(&self, listener: &str) -> SocketAddr {
-        self.process().listener_address(listener)
+        self.process().listener_address(listener).expect("a listener of this name")
     }
 
     pub fn admin(&self) -> SocketAddr {
@@ -99,15 +103,17 @@ impl Proxy {
 
     /// Starts the graceful drain and returns at once.
     pub fn drain(&self) {
-        self.process().drain();
+        self.process().control().drain();
     }
 
-    /// Drains, waits for the end, and returns the exit code.
-    pub async fn stop(&mut self) -> i32 {
+    /// Drains, waits for the end, and says how.
+    pub async fn stop(&mut self) -> Ending {
         let process = self.process.take().expect("stopped once");
-        process.drain();
-        let joined = tokio::task::spawn_blocking(move || process.join());
-        within("end of the proxy", joined).await.expect("the proxy's threads do not panic")
+        process.control().drain();
+        // A thread, since the runtime's own would hold its shutdown up if the proxy never ended.
+        let (sender, ending) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || sender.send(process.join()));
+        within("end of the proxy", ending).await.expect("the proxy's threads do not panic")
     }
 
     fn process(&self) -> &Process {
@@ -118,13 +124,20 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         let Some(process) = self.process.take() else { return };
-        process.drain();
+        process.control().drain();
         if std::thread::panicking() {
             // The test has failed already: its clients may hold the drain up, and its message matters more.
             return;
         }
-        process.join();
+        block_within("end of the proxy", move || process.join());
     }
+}
+
+/// Blocks on `work`, which is left behind with a panic after [`BOUND`].
+fn block_within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, done) = mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    done.recv_timeout(BOUND).unwrap_or_else(|_| panic!("no {what} within {BOUND:?}"))
 }
 
 impl std::fmt::Display for Proxy {

@@ -1,0 +1,422 @@
+//! What only shows when the parts are seen together.
+//!
+//! Each check points at the part that came last or that is easiest to change. Errors are what the data plane could
+//! not serve; warnings are what it can serve but nobody can have meant.
+//!
+//! Pure, except that a certificate file is read through `files`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use http::{HeaderName, header};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::decode::Decoder;
+use super::diagnostic::Diagnostic;
+use super::schema::{Draft, Files, UpstreamMarks};
+use super::source::Span;
+use super::{CaSource, Protocol, Upstream};
+
+/// Notes everything in `draft` that does not fit together.
+pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
+    check_listeners(draft, cx);
+    check_admin(draft, cx);
+    check_routes(draft, cx);
+    for (upstream, marks) in draft.config.upstreams.iter().zip(&draft.upstreams) {
+        check_endpoints(upstream, marks, cx);
+        check_pool(upstream, marks, cx);
+        check_tls(upstream, marks, files, cx);
+    }
+}
+
+fn check_listeners(draft: &Draft, cx: &mut Decoder<'_>) {
+    let listeners: Vec<_> = draft.config.listeners.iter().zip(&draft.listeners).collect();
+    for (position, (listener, marks)) in listeners.iter().enumerate() {
+        let earlier = &listeners[..position];
+        if let Some((_, other)) = earlier.iter().find(|(other, _)| other.name == listener.name) {
+            let error = Diagnostic::error(format!("two listeners are called `{}`", listener.name));
+            cx.note(marks.name, error.label(first(other.name, cx)));
+        }
+        if let Some((other, other_marks)) = earlier.iter().find(|(other, _)| clash(other.address, listener.address)) {
+            let message = format!("{} is already the address of the listener `{}`", listener.address, other.name);
+            cx.note(marks.address, Diagnostic::error(message).label(first(other_marks.address, cx)));
+        }
+    }
+}
+
+fn check_admin(draft: &Draft, cx: &mut Decoder<'_>) {
+    let admin = draft.config.admin.address.map(|address| (cx.call("admin.address"), address, draft.admin.address));
+    let probes = draft.config.admin.probes.map(|address| (cx.call("admin.probes"), address, draft.admin.probes));
+    for (key, address, span) in [&admin, &probes].into_iter().flatten() {
+        if let Some(listener) = draft.config.listeners.iter().find(|listener| clash(listener.address, *address)) {
+            let message = format!("{key}: {address} is already the address of the listener `{}`", listener.name);
+            cx.note(*span, Diagnostic::error(message).label("operators need a port of their own"));
+        }
+    }
+    if let (Some((_, admin, _)), Some((_, probes, span))) = (&admin, &probes)
+        && clash(*admin, *probes)
+    {
+        let message = format!("admin.probes: {probes} is already admin.address");
+        cx.note(*span, Diagnostic::error(message).label("remove it: admin.address answers the probes too"));
+    }
+    if let Some((key, address, span)) = admin
+        && !address.ip().is_loopback()
+    {
+        let message = format!("{key}: {address} is not a loopback address");
+        let label = "whoever reaches it can drain and stop the process; for probes and metrics use admin.probes";
+        cx.note(span, Diagnostic::warning(message).label(label));
+    }
+}
+
+fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
+    let names: Vec<&str> = draft.config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    let routes: Vec<_> = draft.config.routes.iter().zip(&draft.routes).collect();
+    let mut catch_all = None;
+    for (position, (route, marks)) in routes.iter().enumerate() {
+        if let Some((_, other)) = routes[..position].iter().find(|(other, _)| other.name == route.name) {
+            let error = Diagnostic::error(format!("two routes are called `{}`", route.name));
+            cx.note(marks.name, error.label(first(other.name, cx)));
+        }
+        if let Some(span) = marks.upstream
+            && !names.is_empty()
+            && !names.contains(&route.upstream.as_str())
+        {
+            let message = format!("routes[{position}].upstream: there is no upstream called `{}`", route.upstream);
+            cx.note(span, Diagnostic::error(message).allowed(&route.upstream, names.iter().copied()));
+        }
+        if let Some(span) = marks.rewrite
+            && route.matches.path_prefix.is_none()
+        {
+            let message = format!("routes[{position}].rewrite.path_prefix: there is no matched prefix to replace");
+            cx.note(span, Diagnostic::error(message).label("add `match: { path_prefix: / }`"));
+        }
+        for (name, span) in marks.edits.iter().filter(|(name, _)| is_ours(name)) {
+            let message = format!("routes[{position}].request_headers: `{name}` cannot be changed");
+            let label = "it belongs to the connection or frames the message, which Trunkline does itself";
+            cx.note(*span, Diagnostic::error(message).label(label));
+        }
+        if let Some((name, span)) = catch_all {
+            let message = format!("the route `{}` never gets a request", route.name);
+            let line = if cx.has_lines() { format!(" in line {}", cx.line(span)) } else { String::new() };
+            let label = format!("`{name}`{line} takes every request; move it to the end");
+            cx.note(marks.whole, Diagnostic::warning(message).label(label));
+        } else if is_catch_all(&route.matches) {
+            catch_all = Some((&route.name, marks.whole));
+        }
+    }
+    // Where a route leads is only known once every route names an upstream that exists.
+    let are_resolved = routes.iter().all(|(route, _)| names.contains(&route.upstream.as_str()));
+    for (upstream, marks) in draft.config.upstreams.iter().zip(&draft.upstreams).filter(|_| are_resolved) {
+        if !routes.is_empty() && routes.iter().all(|(route, _)| route.upstream != upstream.name) {
+            let message = format!("no route leads to the upstream `{}`", upstream.name);
+            cx.note(marks.whole, Diagnostic::warning(message).label("remove it, or add a route"));
+        }
+    }
+}
+
+fn check_endpoints(upstream: &Upstream, marks: &UpstreamMarks, cx: &mut Decoder<'_>) {
+    for (position, endpoint) in upstream.endpoints.iter().enumerate() {
+        let same = |other: &super::Endpoint| other.host == endpoint.host && other.port == endpoint.port;
+        if let Some(earlier) = upstream.endpoints[..position].iter().position(same) {
+            let message = format!("{} is twice among the endpoints of `{}`", endpoint.authority(), upstream.name);
+            let label = format!("{}; for a larger share give a weight", first(marks.endpoints[earlier], cx));
+            cx.note(marks.endpoints[position], Diagnostic::error(message).label(label));
+        }
+    }
+}
+
+fn check_pool(upstream: &Upstream, marks: &UpstreamMarks, cx: &mut Decoder<'_>) {
+    let (pool, name) = (&upstream.pool, &upstream.name);
+    if marks.has_endpoints && pool.min_connections > pool.max_connections {
+        let message = format!(
+            "upstreams.{name}.pool: min_connections ({}) is above max_connections ({})",
+            pool.min_connections, pool.max_connections
+        );
+        let label = format!("write at most {}, or raise max_connections", pool.max_connections);
+        cx.note(marks.min_connections, Diagnostic::error(message).label(label));
+    }
+    let window = u64::from(pool.max_streams_per_connection) * u64::from(upstream.stream_window_bytes);
+    if window > WINDOW_BYTES_MAX {
+        let message = format!(
+            "upstreams.{name}: max_streams_per_connection ({}) times stream_window ({} bytes) is above 2 GiB, the \
+             largest connection window of HTTP/2",
+            pool.max_streams_per_connection, upstream.stream_window_bytes
+        );
+        let most = WINDOW_BYTES_MAX / u64::from(upstream.stream_window_bytes);
+        let label = format!("write at most {most}, or a smaller stream_window");
+        cx.note(marks.window, Diagnostic::error(message).label(label));
+    }
+}
+
+fn check_tls(upstream: &Upstream, marks: &UpstreamMarks, files: Files<'_>, cx: &mut Decoder<'_>) {
+    let name = &upstream.name;
+    let has_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::H2Tls);
+    if let Some(span) = marks.tls.filter(|_| marks.has_endpoints && !has_tls) {
+        let message = format!("upstreams.{name}.tls: no endpoint of `{name}` uses TLS");
+        cx.note(span, Diagnostic::error(message).label("write an endpoint as h2://, or remove tls"));
+    }
+    if let CaSource::File(path) = &upstream.tls.ca
+        && let Err((reason, label)) = check_certificates(path, files)
+    {
+        let message = format!("upstreams.{name}.tls.ca: {} {reason}", path.display());
+        cx.note(marks.ca, Diagnostic::error(message).label(label));
+    }
+}
+
+/// Reads a PEM file once, so that a wrong one is found now and not at the first handshake.
+fn check_certificates(path: &Path, files: Files<'_>) -> Result<(), (String, &'static str)> {
+    let bytes = files(path).map_err(|error| (format!("cannot be read: {error}"), "give the path of a PEM file"))?;
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        certificate.map_err(|error| (format!("is not PEM: {error}"), "give a file with BEGIN CERTIFICATE lines"))?;
+        count += 1;
+    }
+    if count == 0 {
+        return Err(("holds no certificate".to_owned(), "give a file with BEGIN CERTIFICATE lines"));
+    }
+    Ok(())
+}
+
+fn is_catch_all(matches: &super::RouteMatch) -> bool {
+    let super::RouteMatch { hosts, path_prefix, methods, headers } = matches;
+    let is_any_path = path_prefix.as_ref().is_none_or(|prefix| prefix == "/");
+    hosts.is_empty() && is_any_path && methods.is_empty() && headers.is_empty()
+}
+
+/// Port 0 is a fresh port each time.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    one == other && one.port() != 0
+}
+
+/// Fields that say how the message or its connection works (RFC 9110 §7.6.1, RFC 9113 §8.2.2), and Host, which
+/// routing has already used.
+fn is_ours(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::HOST,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ]
+    .contains(name)
+}
+
+fn first(span: Span, cx: &Decoder<'_>) -> String {
+    if cx.has_lines() { format!("first given in line {}", cx.line(span)) } else { "it is given before".to_owned() }
+}
+
+/// RFC 9113 §6.9.1.
+const WINDOW_BYTES_MAX: u64 = (1 << 31) - 1;
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::super::schema::load_with;
+    use super::super::{Config, Diagnostics, Source};
+    use super::*;
+
+    fn read(text: &str) -> Result<(Config, Diagnostics), Diagnostics> {
+        let files = |path: &Path| match path.to_str() {
+            Some("ca.pem") => Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
+            Some("key.pem") => Ok(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_vec()),
+            Some("torn.pem") => Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n".to_vec()),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        };
+        load_with(&Source::new("t.yaml", text), &|_| None, &files)
+    }
+
+    fn lines(diagnostics: &Diagnostics) -> Vec<String> {
+        let one = |it: &Diagnostic| {
+            let place = it.place.as_ref().expect("a place");
+            format!("{}:{} {}; {}", place.line.unwrap(), place.column, it.message, it.label.as_deref().unwrap_or(""))
+        };
+        diagnostics.list.iter().map(one).collect()
+    }
+
+    fn errors(text: &str) -> Vec<String> {
+        lines(&read(text).expect_err("errors"))
+    }
+
+    fn warnings(text: &str) -> Vec<String> {
+        lines(&read(text).unwrap_or_else(|errors| panic!("{errors}")).1)
+    }
+
+    /// A configuration with the one upstream `api` and `rest`.
+    fn with(rest: &str) -> String {
+        format!(
+            "listeners: [{{ address: 127.0.0.1:8080 }}]\nupstreams: {{ api: {{ endpoints: [h2c://a:1] }} }}\n{rest}\n"
+        )
+    }
+
+    /// A configuration whose one upstream has `keys`.
+    fn upstream(keys: &str) -> String {
+        format!("listeners: [{{ address: 127.0.0.1:8080 }}]\nupstreams:\n  api:\n    {keys}\n")
+    }
+
+    #[test]
+    fn listeners_have_names_and_addresses_of_their_own() {
+        let text = "\
+listeners:
+  - { name: a, address: 127.0.0.1:80 }
+  - { name: a, address: 127.0.0.1:81 }
+  - { name: b, address: 127.0.0.1:80 }
+  - { address: 127.0.0.1:0 }
+  - { address: 127.0.0.1:0 }
+upstreams: { api: { endpoints: [h2c://a:1] } }
+";
+        assert_eq!(
+            errors(text),
+            [
+                "3:13 two listeners are called `a`; first given in line 2",
+                "4:25 127.0.0.1:80 is already the address of the listener `a`; first given in line 2",
+            ]
+        );
+    }
+
+    #[test]
+    fn operators_have_addresses_of_their_own() {
+        assert_eq!(
+            errors(&with("admin: { address: 127.0.0.1:8080, probes: 127.0.0.1:8080 }")),
+            [
+                "3:19 admin.address: 127.0.0.1:8080 is already the address of the listener `listener-1`; operators need a port of their own",
+                "3:43 admin.probes: 127.0.0.1:8080 is already the address of the listener `listener-1`; operators need a port of their own",
+                "3:43 admin.probes: 127.0.0.1:8080 is already admin.address; remove it: admin.address answers the probes too",
+            ]
+        );
+        assert_eq!(
+            warnings(&with("admin: { address: 0.0.0.0:9900 }")),
+            [
+                "3:19 admin.address: 0.0.0.0:9900 is not a loopback address; whoever reaches it can drain and stop the process; \
+              for probes and metrics use admin.probes"
+            ]
+        );
+    }
+
+    #[test]
+    fn routes_lead_to_upstreams_that_exist_under_names_of_their_own() {
+        let text =
+            with("routes:\n  - { name: a, upstream: aip, match: { methods: [GET] } }\n  - { name: a, upstream: api }");
+        assert_eq!(
+            errors(&text),
+            [
+                "4:26 routes[0].upstream: there is no upstream called `aip`; did you mean `api`?",
+                "5:13 two routes are called `a`; first given in line 4",
+            ]
+        );
+    }
+
+    #[test]
+    fn routes_after_a_catch_all_and_upstreams_without_route_are_warned_of() {
+        let text = "\
+listeners: [{ address: 127.0.0.1:8080 }]
+upstreams:
+  api: { endpoints: [h2c://a:1] }
+  old: { endpoints: [h2c://b:1] }
+routes:
+  - upstream: api
+    match: { path_prefix: / }
+  - { name: late, upstream: api }
+";
+        assert_eq!(
+            warnings(text),
+            [
+                "4:3 no route leads to the upstream `old`; remove it, or add a route",
+                "8:7 the route `late` never gets a request; `route-1` in line 6 takes every request; move it to the end",
+            ]
+        );
+    }
+
+    #[test]
+    fn rewrites_need_a_prefix_to_replace() {
+        assert_eq!(
+            errors(&with("routes: [{ upstream: api, rewrite: { path_prefix: / } }]")),
+            [
+                "3:51 routes[0].rewrite.path_prefix: there is no matched prefix to replace; add `match: { path_prefix: / }`"
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_that_frame_the_message_cannot_be_edited() {
+        let text = with("routes: [{ upstream: api, request_headers: { set: { Host: a }, remove: [TE, x-a] } }]");
+        let label = "it belongs to the connection or frames the message, which Trunkline does itself";
+        assert_eq!(
+            errors(&text),
+            [
+                format!("3:53 routes[0].request_headers: `host` cannot be changed; {label}"),
+                format!("3:73 routes[0].request_headers: `te` cannot be changed; {label}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_are_set_once_whatever_their_case() {
+        let text = with("routes: [{ upstream: api, request_headers: { set: { X-A: a, x-a: b } } }]");
+        assert_eq!(
+            errors(&text),
+            [
+                "3:61 routes[0].request_headers.set: field `x-a` is given twice; names do not differ by case; first given in line 3"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_address_is_one_endpoint_whatever_its_scheme() {
+        let label = "first given in line 4; for a larger share give a weight";
+        assert_eq!(
+            errors(&upstream("endpoints: [h2c://a:1, http1://A:1, h2c://a:2]")),
+            [format!("4:28 a:1 is twice among the endpoints of `api`; {label}")]
+        );
+    }
+
+    #[test]
+    fn pools_hold_at_least_what_they_keep_open() {
+        assert_eq!(
+            errors(&upstream("{ endpoints: [h2c://a:1], pool: { min_connections: 5 } }")),
+            [
+                "4:56 upstreams.api.pool: min_connections (5) is above max_connections (4); write at most 4, or raise max_connections"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_connection_window_fits_http2() {
+        let text =
+            "{ endpoints: [h2c://a:1], pool: { max_streams_per_connection: 200 }, http2: { stream_window: 16MiB } }";
+        assert_eq!(
+            errors(&upstream(text)),
+            [
+                "4:67 upstreams.api: max_streams_per_connection (200) times stream_window (16777216 bytes) is above 2 GiB, the \
+              largest connection window of HTTP/2; write at most 127, or a smaller stream_window"
+            ]
+        );
+    }
+
+    #[test]
+    fn tls_settings_need_a_tls_endpoint() {
+        assert_eq!(
+            errors(&upstream("{ endpoints: [h2c://a:1], tls: { ca: system } }")),
+            ["4:31 upstreams.api.tls: no endpoint of `api` uses TLS; write an endpoint as h2://, or remove tls"]
+        );
+        assert_eq!(warnings(&upstream("{ endpoints: [h2c://a:1, h2://b:1], tls: { ca: ca.pem } }")), [""; 0]);
+    }
+
+    #[test]
+    fn certificate_files_are_read_before_they_are_needed() {
+        for (path, reason, label) in [
+            ("none.pem", "cannot be read: entity not found", "give the path of a PEM file"),
+            ("key.pem", "holds no certificate", "give a file with BEGIN CERTIFICATE lines"),
+            ("torn.pem", "is not PEM: ", "give a file with BEGIN CERTIFICATE lines"),
+        ] {
+            let said = errors(&upstream(&format!("{{ endpoints: [h2://a:1], tls: {{ ca: {path} }} }}")));
+            assert!(said[0].starts_with(&format!("4:41 upstreams.api.tls.ca: {path} {reason}")), "{said:?}");
+            assert!(said[0].ends_with(label), "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! From a tree of nodes to sections of typed values, one declaration per key.
+//!
+//! [`section!`] declares a mapping's keys once: name, type, rule, default, meaning. The struct that the
+//! conversion takes apart, the check for unknown keys, the JSON Schema and the printed defaults all come from that
+//! declaration, so none of them can forget a key. A default is stated as the text that a user would write and goes
+//! through the same rule.
+//!
+//! A [`Decoder`] never stops at an error: it notes it and goes on with the default.
+//!
+//! Pure.
+
+use super::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics};
+use super::expand::expand;
+use super::source::{Environment, Source, Span, Spanned};
+use super::yaml::{Entry, Node, NodeValue};
+
+/// What a value may be, as far as the schema and the printed defaults must know.
+pub(super) trait Describe: Sync {
+    fn json_schema(&self) -> serde_json::Value;
+
+    /// The keys below, if it is a section or a collection of sections.
+    fn shape(&self) -> Shape {
+        Shape::Value
+    }
+}
+
+/// How a key's value is built up.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    Value,
+    Section(&'static [Key]),
+    /// A list whose items are sections.
+    List(&'static [Key]),
+    /// A mapping from names to sections.
+    Named(&'static [Key]),
+    /// A list whose items are a single value or a section.
+    Mixed(&'static [Key]),
+}
+
+/// A rule that turns what was written into a value.
+pub(super) trait Rule: Describe {
+    type Value;
+
+    /// `None` after noting in `cx` why.
+    fn decode(&self, node: &Node, cx: &mut Decoder<'_>) -> Option<Self::Value>;
+}
+
+/// One key of a section.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// What it means, its unit and why; one line or more.
+    pub(super) meaning: &'static str,
+    pub(super) presence: Presence,
+    pub(super) rule: &'static dyn Describe,
+}
+
+/// What holds if the key is absent. The text is a default or an example, as it would be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    Default(&'static str),
+    Optional(&'static str),
+    Required(&'static str),
+    /// Every key below has its own.
+    Below,
+}
+
+/// A mapping with fixed keys, declared by [`section!`].
+pub(super) trait Section: Sized {
+    const KEYS: &'static [Key];
+
+    fn decode(map: &Fields<'_>, cx: &mut Decoder<'_>) -> Self;
+}
+
+/// The entries of one mapping.
+pub(super) struct Fields<'n> {
+    entries: &'n [Entry],
+    /// Where to point if something is missing.
+    pub(super) span: Span,
+    pub(super) is_given: bool,
+}
+
+impl<'n> Fields<'n> {
+    /// Nothing was written.
+    pub(super) fn empty(span: Span) -> Self {
+        Self { entries: &[], span, is_given: false }
+    }
+
+    fn find(&self, name: &str) -> Option<&'n Entry> {
+        self.entries.iter().find(|entry| entry.key == name)
+    }
+}
+
+/// The state of one decoding: where we are, and what was wrong so far.
+pub(super) struct Decoder<'s> {
+    source: &'s Source,
+    /// `None` leaves `${...}` alone, as on a command line, where the shell has seen it.
+    env: Option<Environment<'s>>,
+    /// Keys and positions from the root, joined with dots: how messages call the place.
+    path: Vec<String>,
+    /// Calls a path by another name: the flag that it comes from.
+    rename: &'s dyn Fn(&str) -> Option<&'static str>,
+    diagnostics: Diagnostics,
+    /// How many more may be noted.
+    room: usize,
+}
+
+impl<'s> Decoder<'s> {
+    pub(super) fn new(source: &'s Source, env: Option<Environment<'s>>) -> Self {
+        Self {
+            source,
+            env,
+            path: Vec::new(),
+            rename: &|_| None,
+            diagnostics: Diagnostics::default(),
+            room: DIAGNOSTICS_MAX,
+        }
+    }
+
+    pub(super) fn renaming(mut self, rename: &'s dyn Fn(&str) -> Option<&'static str>) -> Self {
+        self.rename = rename;
+        self
+    }
+
+    /// All that was noted, in the order of the text.
+    pub(super) fn finish(mut self) -> Diagnostics {
+        self.diagnostics.sort();
+        self.diagnostics
+    }
+
+    /// Notes an error at `span`, which the current path names.
+    pub(super) fn error(&mut self, span: Span, message: &str, label: impl Into<String>) {
+        let path = self.path();
+        self.note(span, Diagnostic::error(format!("{path}: {message}")).label(label));
+    }
+
+    pub(super) fn note(&mut self, span: Span, diagnostic: Diagnostic) {
+        if self.room > 0 {
+            self.room -= 1;
+            self.diagnostics.list.push(diagnostic.at(self.source, span));
+        }
+    }
+
+    pub(super) fn line(&self, span: Span) -> usize {
+        self.source.line(span)
+    }
+
+    pub(super) fn has_lines(&self) -> bool {
+        self.source.has_lines
+    }
+
+    /// How the current place is called: `upstreams.api.pool`.
+    pub(super) fn path(&self) -> String {
+        let mut path = String::new();
+        for part in &self.path {
+            if !path.is_empty() && !part.starts_with('[') {
+                path.push('.');
+            }
+            path.push_str(part);
+        }
+        self.call(&path)
+    }
+
+    /// How `path` is called where it was written.
+    pub(super) fn call(&self, path: &str) -> String {
+        (self.rename)(path).unwrap_or(path).to_owned()
+    }
+
+    /// Goes one level down for the time of `work`.
+    pub(super) fn within<T>(&mut self, part: impl Into<String>, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(part.into());
+        let result = work(self);
+        self.path.pop();
+        result
+    }
+
+    /// The text of a single value, variables replaced; `wanted` completes "expected ...".
+    pub(super) fn text(&mut self, node: &Node, wanted: &str) -> Option<String> {
+        let NodeValue::Scalar(text) = &node.value else {
+            self.error(node.span, &format!("found {}", node.what()), format!("expected {wanted}"));
+            return None;
+        };
+        let Some(env) = self.env else {
+            return Some(text.clone());
+        };
+        match expand(text, env) {
+            Ok(text) => Some(text.into_owned()),
+            Err(failure) => {
+                self.error(node.span, &failure.message, failure.advice);
+                None
+            }
+        }
+    }
+
+    /// The entries of a mapping whose keys are free; nothing written is an empty one.
+    pub(super) fn entries<'n>(&mut self, node: &'n Node, wanted: &str) -> Option<&'n [Entry]> {
+        match &node.value {
+            NodeValue::Map(entries) => Some(entries),
+            NodeValue::Null => Some(&[]),
+            NodeValue::Scalar(_) | NodeValue::List(_) => {
+                self.error(node.span, &format!("found {}", node.what()), format!("expected {wanted}"));
+                None
+            }
+        }
+    }
+
+    /// The items of a list; a list must not be empty, because then the key means nothing.
+    pub(super) fn items<'n>(&mut self, node: &'n Node, wanted: &str) -> Option<&'n [Node]> {
+        match &node.value {
+            NodeValue::List(items) if items.is_empty() => {
+                self.error(node.span, "the list is empty", format!("give at least one {wanted}, or leave the key out"));
+                None
+            }
+            NodeValue::List(items) => Some(items),
+            NodeValue::Null | NodeValue::Scalar(_) | NodeValue::Map(_) => {
+                self.error(node.span, &format!("found {}", node.what()), format!("expected a list: [{wanted}, ...]"));
+                None
+            }
+        }
+    }
+
+    /// Decodes a section, noting each key that it does not have.
+    pub(super) fn section<S: Section>(&mut self, node: &Node, span: Span) -> S {
+        let entries = match &node.value {
+            NodeValue::Map(entries) => entries.as_slice(),
+            // A key whose children are all commented out is as good as absent.
+            NodeValue::Null => &[],
+            NodeValue::Scalar(_) | NodeValue::List(_) => {
+                let words = S::KEYS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
+                let path = self.path();
+                let subject = if path.is_empty() { "the configuration".to_owned() } else { path };
+                let error = Diagnostic::error(format!("{subject}: found {}", node.what()));
+                self.note(node.span, error.label(format!("expected a mapping with the keys {words}")));
+                return S::decode(&Fields::empty(span), &mut Decoder::muted(self));
+            }
+        };
+        for entry in entries {
+            if S::KEYS.iter().all(|key| key.name != entry.key) {
+                let path = self.path();
+                let whole = if path.is_empty() { "at the top level".to_owned() } else { format!("in {path}") };
+                let error = Diagnostic::error(format!("unknown key `{}` {whole}", entry.key));
+                self.note(entry.key_span, error.allowed(&entry.key, S::KEYS.iter().map(|key| key.name)));
+            }
+        }
+        S::decode(&Fields { entries, span, is_given: !entries.is_empty() }, self)
+    }
+
+    /// Decodes without noting anything: what is missing has been said in other words.
+    pub(super) fn muted(of: &Self) -> Self {
+        Self { room: 0, ..Self::new(of.source, of.env) }
+    }
+
+    pub(super) fn field_section<S: Section>(&mut self, map: &Fields<'_>, name: &str) -> S {
+        self.within(name, |cx| match map.find(name) {
+            Some(entry) => cx.section(&entry.node, entry.key_span),
+            None => S::decode(&Fields::empty(map.span), cx),
+        })
+    }
+
+    pub(super) fn field_optional<R: Rule>(
+        &mut self,
+        map: &Fields<'_>,
+        name: &str,
+        rule: &R,
+    ) -> Option<Spanned<R::Value>> {
+        let entry = map.find(name)?;
+        let value = self.within(name, |cx| rule.decode(&entry.node, cx))?;
+        let span = if matches!(entry.node.value, NodeValue::Scalar(_)) { entry.node.span } else { entry.key_span };
+        Some(Spanned { value, span, is_given: true })
+    }
+
+    /// `None` has been noted, either as missing or as wrong.
+    pub(super) fn field_required<R: Rule>(
+        &mut self,
+        map: &Fields<'_>,
+        name: &str,
+        example: &str,
+        rule: &R,
+    ) -> Option<Spanned<R::Value>> {
+        if map.find(name).is_none() {
+            let path = self.path();
+            let error = Diagnostic::error(format!("{path}: the key `{name}` is missing"));
+            self.note(map.span, error.label(format!("add `{name}: {example}`")));
+        }
+        self.field_optional(map, name, rule)
+    }
+
+    pub(super) fn field_default<R: Rule>(
+        &mut self,
+        map: &Fields<'_>,
+        name: &str,
+        default: &str,
+        rule: &R,
+    ) -> Spanned<R::Value> {
+        self.field_optional(map, name, rule).unwrap_or_else(|| {
+            let value = rule.decode(&Node::scalar(default, map.span), &mut Decoder::muted(self));
+            Spanned { value: value.expect("defaults obey their rules"), span: map.span, is_given: false }
+        })
+    }
+}
+
+/// Declares a section: for each key its presence, name, type, rule, text and meaning.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($presence:ident $field:ident $(as $key:literal)?: $type:ty $(= $rule:expr,
+        $text:literal)?, $meaning:literal;)* }) => {
+        $(#[$doc])*
+        pub(super) struct $name {
+            /// Where to point if something about the whole is wrong, and whether any of its keys was written.
+            #[allow(dead_code, reason = "some sections are only judged key by key")]
+            pub(super) whole: $crate::config::source::Spanned<()>,
+            $(pub(super) $field: section!(@type $presence $type),)*
+        }
+
+        impl $crate::config::decode::Section for $name {
+            const KEYS: &'static [$crate::config::decode::Key] = &[$($crate::config::decode::Key {
+                name: section!(@name $field $($key)?),
+                meaning: $meaning,
+                presence: section!(@presence $presence $($text)?),
+                rule: &section!(@rule $presence $type $(, $rule)?),
+            },)*];
+
+            fn decode(
+                map: &$crate::config::decode::Fields<'_>,
+                cx: &mut $crate::config::decode::Decoder<'_>,
+            ) -> Self {
+                Self {
+                    whole: $crate::config::source::Spanned { value: (), span: map.span, is_given: map.is_given },
+                    $($field: section!(@decode $presence cx map (section!(@name $field $($key)?)) $($text, $rule)?),)*
+                }
+            }
+        }
+    };
+    (@name $field:ident) => { stringify!($field) };
+    (@name $field:ident $key:literal) => { $key };
+    (@type preset $type:ty) => { $crate::config::source::Spanned<$type> };
+    (@type optional $type:ty) => { Option<$crate::config::source::Spanned<$type>> };
+    (@type required $type:ty) => { Option<$crate::config::source::Spanned<$type>> };
+    (@type below $type:ty) => { $type };
+    (@presence preset $text:literal) => { $crate::config::decode::Presence::Default($text) };
+    (@presence optional $text:literal) => { $crate::config::decode::Presence::Optional($text) };
+    (@presence required $text:literal) => { $crate::config::decode::Presence::Required($text) };
+    (@presence below) => { $crate::config::decode::Presence::Below };
+    (@rule below $type:ty) => { $crate::config::collections::One::<$type>(std::marker::PhantomData) };
+    (@rule $presence:ident $type:ty, $rule:expr) => { $rule };
+    (@decode preset $cx:ident $map:ident ($name:expr) $text:literal, $rule:expr) => {
+        $cx.field_default($map, $name, $text, &$rule)
+    };
+    (@decode optional $cx:ident $map:ident ($name:expr) $text:literal, $rule:expr) => {
+        $cx.field_optional($map, $name, &$rule)
+    };
+    (@decode required $cx:ident $map:ident ($name:expr) $text:literal, $rule:expr) => {
+        $cx.field_required($map, $name, $text, &$rule)
+    };
+    (@decode below $cx:ident $map:ident ($name:expr)) => {
+        $cx.field_section($map, $name)
+    };
+}
+pub(super) use section;

@@ -1,0 +1,235 @@
+//! Every key of the configuration, declared once.
+//!
+//! Each line says: what holds if the key is absent (`preset` a default, `optional` nothing, `required` an error,
+//! `below` a section), its name, its type, its rule, the default or an example as one would write it, and what
+//! it means. The decoder, the JSON Schema, `trunkline defaults` and `config/full.yaml` all follow from here.
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use tracing::Level;
+
+use super::collections::{Each, EndpointsRule, HeadersRule, Named, Sections};
+use super::decode::section;
+use super::parse::{
+    ADDRESS, ADDRESS_OR_NONE, CA, ENDPOINT, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, SERVER_NAME, VERSION,
+};
+use super::rules::{Count, Size, SizeLimit, Time, TimeLimit, Word, WorkersRule};
+use super::source::Spanned;
+use super::{AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, Workers};
+
+pub(super) type Headers = Vec<(Spanned<HeaderName>, HeaderValue)>;
+pub(super) type Upstreams = Vec<(Spanned<String>, UpstreamKeys)>;
+
+section! { RootKeys {
+    preset version: u32 = VERSION, "1",
+        "The version of this format.";
+    optional listen: SocketAddr = ADDRESS, "127.0.0.1:8080",
+        "The short form, together with `upstream`: one listener with every default.";
+    optional upstream: Vec<Spanned<Endpoint>> = Each { rule: ENDPOINT, item: "h2c://127.0.0.1:9000", or_one: true },
+        "h2c://127.0.0.1:9000",
+        "The short form: the one service, as a URL or a list of URLs, with every default.";
+    optional listeners: Vec<ListenerKeys> = Sections::<ListenerKeys> { item: "{ address: 127.0.0.1:8080 }", of: PhantomData }, "",
+        "Where clients connect.";
+    optional routes: Vec<RouteKeys> = Sections::<RouteKeys> { item: "{ upstream: api }", of: PhantomData }, "",
+        "Which request goes to which upstream; the first match wins, no match is answered with 404.\n\
+         May be left out if there is exactly one upstream: it gets every request.";
+    optional upstreams: Upstreams =
+        Named::<UpstreamKeys> { example: "api: { endpoints: [\"h2c://127.0.0.1:9000\"] }", of: PhantomData }, "",
+        "The services, by name.";
+    below admin: AdminKeys,
+        "Where operators look.";
+    below shutdown: ShutdownKeys,
+        "What SIGTERM does.";
+    below logs: LogsKeys,
+        "What is written for people and for log collectors.";
+    below runtime: RuntimeKeys,
+        "The threads.";
+} }
+
+section! { ListenerKeys {
+    optional name: String = NAME, "http",
+        "Names the listener in logs and metrics. Without one it is listener-1, listener-2, ... by position.";
+    required address: SocketAddr = ADDRESS, "127.0.0.1:8080",
+        "IP address and port; 0.0.0.0 or [::] is every interface. Required.";
+    preset max_connections: u32 = Count { min: 1, max: 10_000_000 }, "20000",
+        "Open client connections in the whole process; more wait in the kernel's backlog until one closes.";
+    below timeouts: ListenerTimeoutKeys,
+        "How long a client may take.";
+    below limits: LimitKeys,
+        "How much a client may send.";
+} }
+
+section! { ListenerTimeoutKeys {
+    preset header: Duration = Time { min_ms: 1 }, "10s",
+        "From the accept or the first byte of a request head to its end, then 408: silent clients cost a connection.";
+    preset idle: Duration = Time { min_ms: 1 }, "75s",
+        "A keep-alive connection without a request is closed after this; longer than the balancer's in front of it.";
+} }
+
+section! { LimitKeys {
+    preset header_bytes: u64 = Size { min: 8 << 10, max: 1 << 20 }, "64KiB",
+        "The whole request head, 8KiB to 1MiB; above it 431. Each connection may buffer so much.";
+    preset headers: u32 = Count { min: 8, max: 1024 }, "128",
+        "Fields in a request head, 8 to 1024; above it 431.";
+    preset body_bytes: Option<u64> = SizeLimit, "unlimited",
+        "The request body; above it 413. Bodies are relayed, never stored, so no limit is safe.";
+} }
+
+section! { RouteKeys {
+    optional name: String = NAME, "reads",
+        "Names the route in logs. Without one it is route-1, route-2, ... by position.";
+    below r#match as "match": MatchKeys,
+        "All stated conditions must hold; none takes every request.";
+    required upstream: String = NAME, "api",
+        "The name of one of the upstreams below. Required.";
+    below timeouts: RouteTimeoutKeys,
+        "How long the exchange may take.";
+    below request_headers: EditKeys,
+        "Changes to the request's fields before it goes upstream: first remove, then set.";
+    below rewrite: RewriteKeys,
+        "Changes to the request's path before it goes upstream.";
+} }
+
+section! { MatchKeys {
+    optional hosts: Vec<Spanned<String>> = Each { rule: HOST, item: "api.example.com", or_one: false },
+        "[api.example.com, \"*.example.org\"]",
+        "Host names without port; *.example.org is every sub-domain. Any host if absent.";
+    optional path_prefix: String = PATH_PREFIX, "/v1",
+        "Whole segments: /v1 matches /v1 and /v1/x, not /v10. Any path if absent.";
+    optional methods: Vec<Spanned<Method>> = Each { rule: METHOD, item: "GET", or_one: false }, "[GET, HEAD]",
+        "Any method if absent.";
+    optional headers: Headers = HeadersRule, "{ x-tier: gold }",
+        "Fields and the exact values that they must have.";
+} }
+
+section! { RouteTimeoutKeys {
+    preset response_header: Option<Duration> = TimeLimit, "60s",
+        "From the end of the request to the head of the response, then 504; none for long polls.";
+    preset stream_idle: Option<Duration> = TimeLimit, "5m",
+        "No byte in either direction for so long ends the exchange: a dead peer is not held for ever.";
+    preset request: Option<Duration> = TimeLimit, "none",
+        "The whole exchange to the last byte; none by default, because streams may live for ever.";
+} }
+
+section! { EditKeys {
+    optional set: Headers = HeadersRule, "{ x-via: trunkline }",
+        "Fields that the request gets, replacing those of the same name.";
+    optional remove: Vec<Spanned<HeaderName>> = Each { rule: HEADER_NAME, item: "x-internal", or_one: false },
+        "[x-internal]",
+        "Fields that the request loses.";
+} }
+
+section! { RewriteKeys {
+    optional path_prefix: String = PATH_PREFIX, "/",
+        "Takes the place of the matched path_prefix at the start of the path; needs match.path_prefix.";
+} }
+
+section! { UpstreamKeys {
+    required endpoints: Vec<Spanned<Endpoint>> = EndpointsRule, "[\"h2c://127.0.0.1:9000\"]",
+        "The addresses of the service: URLs, or a URL and a weight. Required.\n\
+         h2c:// is HTTP/2 in the clear, h2:// HTTP/2 over TLS, http1:// HTTP/1.1 in the clear.";
+    preset balance: Balance = Word(BALANCE), "least_requests",
+        "How an endpoint is picked: least_requests (fewest in flight for its weight) or round_robin (in turn).";
+    below pool: PoolKeys,
+        "The connections to each endpoint, counted in the whole process.";
+    below http2: Http2Keys,
+        "HTTP/2 settings.";
+    below timeouts: UpstreamTimeoutKeys,
+        "How long the service may take.";
+    below tls: TlsKeys,
+        "How an h2:// endpoint proves who it is; not allowed without one.";
+} }
+
+section! { EndpointKeys {
+    required url: Endpoint = ENDPOINT, "h2://api.internal:9443",
+        "SCHEME://HOST:PORT with the scheme h2c, h2 or http1. Required.";
+    preset weight: u32 = Count { min: 1, max: 1000 }, "1",
+        "Its share of the requests beside the other endpoints, 1 to 1000.";
+} }
+
+section! { PoolKeys {
+    preset min_connections: u32 = Count { min: 0, max: 10_000 }, "0",
+        "Connections kept open although idle, so that the first request after a pause need not dial.";
+    optional max_connections: u32 = Count { min: 1, max: 10_000 }, "4",
+        "Connections to one endpoint. Default 4 if every endpoint speaks HTTP/2, else 128: an HTTP/1.1 connection\n\
+         carries one request at a time.";
+    preset max_streams_per_connection: u32 = Count { min: 1, max: 10_000 }, "100",
+        "Requests at once on one HTTP/2 connection; the peer's own limit holds if it is smaller.";
+    preset max_pending: u32 = Count { min: 0, max: 1_000_000 }, "1024",
+        "Requests that may wait for a free stream; above it 503 at once, which keeps memory flat.";
+    preset pending_timeout: Duration = Time { min_ms: 1 }, "1s",
+        "How long one of them waits, then 503.";
+    preset idle_timeout: Duration = Time { min_ms: 1 }, "5m",
+        "An idle connection above min_connections is closed after this.";
+} }
+
+section! { Http2Keys {
+    preset stream_window: u64 = Size { min: 64 << 10, max: 16 << 20 }, "256KiB",
+        "Bytes that the service may send on one stream before its client has taken them, 64KiB to 16MiB. The\n\
+         connection's window is max_streams_per_connection times this, so that one slow reader stalls only itself.";
+} }
+
+section! { UpstreamTimeoutKeys {
+    preset connect: Duration = Time { min_ms: 1 }, "1s",
+        "TCP connect and TLS handshake together.";
+} }
+
+section! { TlsKeys {
+    preset ca: CaSource = CA, "system",
+        "Who signs the endpoint's certificate: system for the operating system's roots, or a PEM file. A relative\n\
+         path starts at the working directory.";
+    optional server_name: String = SERVER_NAME, "api.internal",
+        "The name to verify and to send as SNI; the endpoint's host if absent.";
+} }
+
+section! { AdminKeys {
+    preset address: Option<SocketAddr> = ADDRESS_OR_NONE, "none",
+        "Status, metrics and everything that changes the process, for example 127.0.0.1:9900. Keep it on loopback.";
+    preset probes: Option<SocketAddr> = ADDRESS_OR_NONE, "none",
+        "Only /livez, /readyz, /startupz and /metrics, for example 0.0.0.0:9901: safe on a pod's address.";
+} }
+
+section! { ShutdownKeys {
+    preset delay: Duration = Time { min_ms: 0 }, "0s",
+        "Between \"not ready\" and the first closed connection, for the load balancer to notice.";
+    preset timeout: Duration = Time { min_ms: 0 }, "25s",
+        "Requests still running after this are cut; below the 30s that Kubernetes waits before it kills.";
+} }
+
+section! { LogsKeys {
+    preset level: Level = Word(LEVELS), "info",
+        "What the process says about itself: error, warn, info, debug or trace.";
+    below access: AccessKeys,
+        "One line for each request.";
+} }
+
+section! { AccessKeys {
+    preset only: AccessLogOnly = Word(ACCESS_ONLY), "failures",
+        "Which requests: all, failures (our faults, and answers with status 500 and above) or none.";
+    preset format: AccessLogFormat = Word(ACCESS_FORMAT), "json",
+        "json for collectors, text for eyes.";
+    preset output: AccessLogOutput = OUTPUT, "stdout",
+        "stdout, stderr, or the path of a file.";
+} }
+
+section! { RuntimeKeys {
+    preset workers: Workers = WorkersRule, "auto",
+        "Threads that carry traffic, 1 to 256; auto is one per core that the process may use, by its CPU quota.";
+} }
+
+pub(super) const BALANCE: &[(&str, Balance)] =
+    &[("least_requests", Balance::LeastRequests), ("round_robin", Balance::RoundRobin)];
+pub(super) const LEVELS: &[(&str, Level)] = &[
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
+pub(super) const ACCESS_ONLY: &[(&str, AccessLogOnly)] =
+    &[("all", AccessLogOnly::All), ("failures", AccessLogOnly::Failures), ("none", AccessLogOnly::None)];
+pub(super) const ACCESS_FORMAT: &[(&str, AccessLogFormat)] =
+    &[("json", AccessLogFormat::Json), ("text", AccessLogFormat::Text)];

@@ -1,0 +1,399 @@
+//! The control plane: one thread that starts the workers, publishes configurations, answers operators and ends the
+//! process in order.
+//!
+//! A [`Process`] is the handle of whoever started it. A configuration is taken whole or not at all: everything that can
+//! fail (sockets, certificates, files) is made before the first worker hears of it.
+
+pub mod admin;
+mod reload;
+mod sockets;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use crate::access_log::{self, AccessSink, Writer};
+use crate::config::{Config, Workers};
+use crate::metrics::Registry;
+use crate::worker::{Command, Crew, ListenerShared, Snapshot};
+
+/// How often a draining process looks whether the last client has gone.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+
+/// Reads the configuration again: a [`Config`], or why there is none in words for the operator.
+pub type Reader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// Why a configuration could not be taken.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Bind {
+        what: String,
+        address: SocketAddr,
+        error: io::Error,
+    },
+    /// The roots of an upstream cannot be used.
+    Tls {
+        upstream: String,
+        why: String,
+    },
+    AccessLog {
+        path: String,
+        error: io::Error,
+    },
+    /// Threads or runtimes cannot be had.
+    Threads(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { what, address, error } if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "{what}: {address} is in use by another process: choose another address or stop it")
+            }
+            Self::Bind { what, address, error } => write!(f, "{what}: cannot listen on {address}: {error}"),
+            Self::Tls { upstream, why } => write!(f, "upstreams.{upstream}.tls: {why}"),
+            Self::AccessLog { path, error } => write!(f, "logs.access.output: cannot write {path}: {error}"),
+            Self::Threads(error) => write!(f, "cannot start threads: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Where the process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Starting,
+    Serving,
+    Draining,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Client connections that were cut because they had not finished in time.
+    pub cut_connections: u32,
+}
+
+/// What the control thread is asked to do.
+enum Ask {
+    Drain,
+    Stop,
+    Reload(Option<oneshot::Sender<Result<String, String>>>),
+}
+
+/// What control knows; read by the admin server, written by the control thread.
+pub struct Control {
+    crew: Arc<Crew>,
+    stage: AtomicU8,
+    started: Instant,
+    asks: UnboundedSender<Ask>,
+    reader: Option<Reader>,
+    applied: Mutex<Applied>,
+}
+
+/// The configuration that is served.
+struct Applied {
+    config: Config,
+    generation: u64,
+    /// Whether the latest attempt to reload succeeded.
+    is_reloaded: bool,
+    snapshot: Arc<Snapshot>,
+    /// By configured address and name: what identifies a listener over reloads.
+    listeners: BTreeMap<reload::ListenerKey, Arc<ListenerShared>>,
+    sink: Arc<AccessSink>,
+    writers: Vec<JoinHandle<()>>,
+}
+
+impl Applied {
+    /// Lets go of what keeps the access log's writer waiting.
+    fn retire_sink(&mut self) {
+        let (sink, _) = access_log::none();
+        self.snapshot = Arc::new(Snapshot { routes: Vec::new(), upstreams: Vec::new(), access: sink.clone() });
+        self.sink = sink;
+    }
+}
+
+impl Control {
+    fn applied(&self) -> MutexGuard<'_, Applied> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Starting,
+            1 => Stage::Serving,
+            _ => Stage::Draining,
+        }
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        self.crew.registry()
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The configuration that is served, and the number of times that one has been taken.
+    pub fn config(&self) -> (Config, u64) {
+        let applied = self.applied();
+        (applied.config.clone(), applied.generation)
+    }
+
+    /// Whether the latest attempt to reload succeeded; true before the first.
+    pub fn is_reloaded(&self) -> bool {
+        self.applied().is_reloaded
+    }
+
+    /// Name and address of every listener.
+    pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
+        let applied = self.applied();
+        applied.listeners.values().map(|listener| (listener.settings.name.clone(), listener.address)).collect()
+    }
+
+    /// Each endpoint with whether it has been away for a while.
+    pub fn endpoints(&self) -> Vec<(String, String, bool)> {
+        let snapshot = self.applied().snapshot.clone();
+        let upstreams = snapshot.upstreams.iter();
+        upstreams
+            .flat_map(|upstream| {
+                upstream
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| (upstream.name.clone(), endpoint.target.endpoint.to_string(), endpoint.is_down()))
+            })
+            .collect()
+    }
+
+    /// Starts to drain: not ready, then no new connections, then the end.
+    pub fn drain(&self) {
+        let _ = self.asks.send(Ask::Drain);
+    }
+
+    /// Ends now; running requests are cut.
+    pub fn stop(&self) {
+        let _ = self.asks.send(Ask::Stop);
+    }
+
+    /// Reads the configuration again and takes it if it is valid. Resolves to one line about what changed, or to why
+    /// the old one is kept.
+    pub async fn reload(&self) -> Result<String, String> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.asks.send(Ask::Reload(Some(reply)));
+        answer.await.unwrap_or_else(|_| Err("the process is ending".to_owned()))
+    }
+}
+
+/// A running proxy: its threads, and how to talk to it.
+pub struct Process {
+    control: Arc<Control>,
+    thread: JoinHandle<Ending>,
+    admin_address: Option<SocketAddr>,
+    probes_address: Option<SocketAddr>,
+}
+
+impl Process {
+    /// Starts serving `config`; returns when every listener accepts.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, None, false)
+    }
+
+    /// Like [`Process::start`]. `reader` is asked at a reload; with `has_signals` the process listens to SIGTERM,
+    /// SIGINT and SIGHUP.
+    pub fn start_with(config: Config, reader: Option<Reader>, has_signals: bool) -> Result<Self, StartError> {
+        let workers = worker_count(config.runtime.workers);
+        let registry = Arc::new(Registry::new(workers));
+        // Two processes on one way must not take each other for themselves.
+        let pseudonym = format!("trunkline-{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
+        let plan = reload::Plan::new(&config, None, workers)?;
+        let admin = config.admin.address.map(|address| sockets::bind_one("admin.address", address)).transpose()?;
+        let probes = config.admin.probes.map(|address| sockets::bind_one("admin.probes", address)).transpose()?;
+        let local =
+            |socket: &Option<std::net::TcpListener>| socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        let (admin_address, probes_address) = (local(&admin), local(&probes));
+
+        let (crew, worker_threads) = Crew::start(registry, &pseudonym, &plan.snapshot).map_err(StartError::Threads)?;
+        let (asks, inbox) = unbounded_channel();
+        let applied = plan.apply(&config, &crew, None);
+        let control = Arc::new(Control {
+            crew,
+            stage: AtomicU8::new(1),
+            started: Instant::now(),
+            asks,
+            reader,
+            applied: Mutex::new(applied),
+        });
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn({
+                let control = control.clone();
+                move || {
+                    let cut_connections = runtime.block_on(async {
+                        if has_signals && let Err(error) = follow_signals(&control) {
+                            tracing::error!(%error, "cannot listen to signals");
+                        }
+                        for (socket, access) in [(admin, admin::Access::Full), (probes, admin::Access::Probes)] {
+                            if let Some(socket) = socket {
+                                admin::serve(control.clone(), socket, access);
+                            }
+                        }
+                        notify(&[sd_notify::NotifyState::Ready]);
+                        run(&control, inbox).await
+                    });
+                    finish(&control, worker_threads);
+                    Ending { cut_connections }
+                }
+            })
+            .map_err(StartError::Threads)?;
+        Ok(Self { control, thread, admin_address, probes_address })
+    }
+
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Where the listener of that name accepts.
+    pub fn listener_address(&self, name: &str) -> Option<SocketAddr> {
+        self.control.listeners().into_iter().find(|(known, _)| known == name).map(|(_, address)| address)
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    pub fn probes_address(&self) -> Option<SocketAddr> {
+        self.probes_address
+    }
+
+    /// Waits until the process has ended.
+    pub fn join(self) -> Ending {
+        self.thread.join().unwrap_or(Ending { cut_connections: 0 })
+    }
+}
+
+/// The number of workers: as configured, or one per core that the process may use (cgroup quota included).
+pub fn worker_count(workers: Workers) -> usize {
+    match workers {
+        Workers::Count(count) => usize::from(count.max(1)),
+        Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// Does what it is asked until the process has drained; tells how many connections were cut.
+async fn run(control: &Arc<Control>, mut inbox: UnboundedReceiver<Ask>) -> u32 {
+    while let Some(ask) = inbox.recv().await {
+        match ask {
+            Ask::Reload(reply) => {
+                let reloaded = reload::reload(control);
+                if let Some(reply) = reply {
+                    let _ = reply.send(reloaded);
+                }
+            }
+            Ask::Drain => return drain(control, &mut inbox).await,
+            Ask::Stop => return control.crew.connections(),
+        }
+    }
+    0
+}
+
+/// Not ready, a delay for the load balancer to notice, then no new connections, then the end of those that run.
+async fn drain(control: &Control, inbox: &mut UnboundedReceiver<Ask>) -> u32 {
+    let shutdown = control.applied().config.shutdown.clone();
+    control.stage.store(2, Ordering::Release);
+    tracing::info!(connections = control.crew.connections(), timeout = ?shutdown.timeout, "draining");
+    notify(&[sd_notify::NotifyState::Stopping]);
+    let drained = async {
+        tokio::time::sleep(shutdown.delay).await;
+        control.crew.broadcast(|| Command::Drain);
+        let deadline = tokio::time::Instant::now() + shutdown.timeout;
+        while control.crew.connections() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    };
+    let stopped = async {
+        // A second request to end means now; a reload means nothing any more.
+        while !matches!(inbox.recv().await, Some(Ask::Drain | Ask::Stop) | None) {}
+    };
+    tokio::select! {
+        () = drained => {}
+        () = stopped => tracing::warn!("asked to end at once"),
+    }
+    let cut_connections = control.crew.connections();
+    if cut_connections > 0 {
+        tracing::warn!(cut_connections, "ended before every client had its answer");
+    } else {
+        tracing::info!("drained");
+    }
+    cut_connections
+}
+
+/// Ends the workers, then the writers of what they have logged.
+fn finish(control: &Control, worker_threads: Vec<JoinHandle<()>>) {
+    control.stage.store(2, Ordering::Release);
+    control.crew.broadcast(|| Command::Stop);
+    for thread in worker_threads {
+        if thread.join().is_err() {
+            tracing::error!("a worker has panicked");
+        }
+    }
+    let writers = {
+        let mut applied = control.applied();
+        // A writer ends when the last sink is gone, and the snapshot holds one.
+        applied.retire_sink();
+        std::mem::take(&mut applied.writers)
+    };
+    for writer in writers {
+        let _ = writer.join();
+    }
+}
+
+/// SIGTERM and SIGINT drain, again they end now; SIGHUP reloads.
+fn follow_signals(control: &Arc<Control>) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let control = control.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                control.drain();
+            }
+        });
+    }
+    let mut hangups = signal(SignalKind::hangup())?;
+    let control = control.clone();
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let _ = control.asks.send(Ask::Reload(None));
+        }
+    });
+    Ok(())
+}
+
+/// Only this file and `worker.rs` start threads.
+fn spawn_writer(writer: Writer) -> Option<JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run());
+    thread.inspect_err(|error| tracing::error!(%error, "no thread for the access log")).ok()
+}
+
+/// Tells systemd, when it has asked to be told.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "cannot notify the service manager");
+    }
+}

@@ -1,0 +1,218 @@
+//! From a configuration to what is served: what must be made anew, and what is kept.
+//!
+//! A [`Plan`] holds everything that can fail; applying it cannot. An endpoint whose settings did not change is the very
+//! same in the next snapshot, so that workers keep its connections; a listener whose name and address did not change
+//! keeps its sockets.
+//!
+//! Runs on control, or on whoever starts the process.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use rustls_pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use super::{Applied, Control, StartError, sockets};
+use crate::access_log::{self, AccessSink, Writer};
+use crate::config::{AccessLogOutput, Config, Listener, Protocol, Upstream};
+use crate::tls;
+use crate::worker::{Command, Crew, EndpointShared, ListenerShared, Snapshot, Target, UpstreamSnapshot};
+
+/// What makes a listener the same one over reloads.
+pub(super) type ListenerKey = (SocketAddr, String);
+
+/// A configuration with all that it needs, not yet served.
+pub(super) struct Plan {
+    pub(super) snapshot: Arc<Snapshot>,
+    listeners: BTreeMap<ListenerKey, Arc<ListenerShared>>,
+    fresh_sockets: Vec<(Arc<ListenerShared>, Vec<TcpListener>)>,
+    sink: Arc<AccessSink>,
+    writer: Option<Writer>,
+}
+
+impl Plan {
+    /// Prepares `config`, taking over what `before` has and did not change.
+    ///
+    /// # Errors
+    /// [`StartError`]; `before` is as it was.
+    pub(super) fn new(config: &Config, before: Option<&Applied>, workers: usize) -> Result<Self, StartError> {
+        let (sink, writer) = match before {
+            Some(before) if before.config.logs.access == config.logs.access => (before.sink.clone(), None),
+            _ => {
+                let (sink, writer) = access_log::open(&config.logs.access)
+                    .map_err(|error| StartError::AccessLog { path: output_name(&config.logs.access.output), error })?;
+                (sink, Some(writer))
+            }
+        };
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|upstream| upstream_snapshot(upstream, before, workers))
+            .collect::<Result<_, _>>()?;
+        let mut listeners = BTreeMap::new();
+        let mut fresh_sockets = Vec::new();
+        for listener in &config.listeners {
+            let key = (listener.address, listener.name.clone());
+            let known = before.and_then(|before| before.listeners.get(&key));
+            let shared = match known {
+                Some(known) if known.settings == *listener => known.clone(),
+                // The address stays, its settings change: the sockets move to the new record.
+                Some(known) => ListenerShared::new(listener.clone(), known.address),
+                None => {
+                    let sockets = bind(listener, before, workers)?;
+                    let address = sockets[0].local_addr().unwrap_or(listener.address);
+                    let shared = ListenerShared::new(listener.clone(), address);
+                    fresh_sockets.push((shared.clone(), sockets));
+                    shared
+                }
+            };
+            listeners.insert(key, shared);
+        }
+        let snapshot = Snapshot { routes: config.routes.clone(), upstreams, access: sink.clone() };
+        Ok(Self { snapshot: Arc::new(snapshot), listeners, fresh_sockets, sink, writer })
+    }
+
+    /// Has the workers serve it. Cannot fail.
+    pub(super) fn apply(self, config: &Config, crew: &Crew, before: Option<&mut Applied>) -> Applied {
+        let mut writers = Vec::new();
+        if let Some(writer) = self.writer {
+            writers.extend(super::spawn_writer(writer));
+        }
+        let mut generation = 1;
+        if let Some(before) = before {
+            generation = before.generation + 1;
+            writers.append(&mut before.writers);
+            crew.broadcast(|| Command::Apply(self.snapshot.clone()));
+            for (key, old) in &before.listeners {
+                match self.listeners.get(key) {
+                    Some(new) if Arc::ptr_eq(old, new) => {}
+                    Some(new) => crew.broadcast(|| Command::Replace { old: old.clone(), new: new.clone() }),
+                    None => {
+                        old.retire();
+                        crew.broadcast(|| Command::Retire(old.clone()));
+                    }
+                }
+            }
+        }
+        for (listener, sockets) in self.fresh_sockets {
+            tracing::info!(listener = listener.settings.name, address = %listener.address, "listening");
+            for (worker, socket) in sockets.into_iter().enumerate() {
+                crew.send(worker, Command::Listen(listener.clone(), socket));
+            }
+        }
+        Applied {
+            config: config.clone(),
+            generation,
+            is_reloaded: true,
+            snapshot: self.snapshot,
+            listeners: self.listeners,
+            sink: self.sink,
+            writers,
+        }
+    }
+}
+
+/// Reads the configuration again and serves it, or keeps the old one and says why.
+pub(super) fn reload(control: &Control) -> Result<String, String> {
+    let reloaded = try_reload(control);
+    match &reloaded {
+        Ok(change) => tracing::info!(change, "configuration reloaded"),
+        Err(why) => tracing::error!("configuration not reloaded, the old one is kept:\n{why}"),
+    }
+    control.applied().is_reloaded = reloaded.is_ok();
+    reloaded
+}
+
+fn try_reload(control: &Control) -> Result<String, String> {
+    let reader = control.reader.as_ref().ok_or("there is no file to reload from")?;
+    let config = reader()?;
+    let mut applied = control.applied();
+    let before = applied.config.clone();
+    let plan =
+        Plan::new(&config, Some(&applied), control.registry().workers().len()).map_err(|error| error.to_string())?;
+    let next = plan.apply(&config, &control.crew, Some(&mut applied));
+    *applied = next;
+    Ok(change(&before, &config))
+}
+
+/// One line about what differs.
+fn change(before: &Config, after: &Config) -> String {
+    let mut parts = Vec::new();
+    let mut note = |is_changed: bool, what: &str| {
+        if is_changed {
+            parts.push(what.to_owned());
+        }
+    };
+    note(before.listeners != after.listeners, "listeners");
+    note(before.routes != after.routes, "routes");
+    note(before.upstreams != after.upstreams, "upstreams");
+    note(before.logs != after.logs, "logs");
+    note(before.shutdown != after.shutdown, "shutdown");
+    note(before.admin != after.admin, "admin (needs a restart)");
+    note(before.runtime != after.runtime, "runtime (needs a restart)");
+    if parts.is_empty() { "nothing changed".to_owned() } else { format!("changed: {}", parts.join(", ")) }
+}
+
+/// Binds a new listener. An address that a listener under another name gives up is bound beside it: both are ours.
+fn bind(listener: &Listener, before: Option<&Applied>, workers: usize) -> Result<Vec<TcpListener>, StartError> {
+    let what = format!("listener {}", listener.name);
+    let is_ours = before.is_some_and(|before| before.listeners.values().any(|known| known.address == listener.address));
+    sockets::bind_shared(&what, listener.address, workers, is_ours)
+}
+
+fn upstream_snapshot(
+    upstream: &Upstream,
+    before: Option<&Applied>,
+    workers: usize,
+) -> Result<UpstreamSnapshot, StartError> {
+    let tls_failed = |why: String| StartError::Tls { upstream: upstream.name.clone(), why };
+    let known = before.and_then(|before| {
+        let config = before.config.upstreams.iter().find(|known| known.name == upstream.name)?;
+        let snapshot = before.snapshot.upstreams.iter().find(|known| known.name == upstream.name)?;
+        // What an endpoint is made of, other than its own address.
+        let is_same = config.pool == upstream.pool
+            && config.stream_window_bytes == upstream.stream_window_bytes
+            && config.connect_timeout == upstream.connect_timeout
+            && config.tls == upstream.tls;
+        is_same.then_some(&snapshot.endpoints)
+    });
+    let is_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::H2Tls);
+    let client_config = is_tls.then(|| tls::client_config(&upstream.tls.ca)).transpose().map_err(tls_failed)?;
+    let endpoints = upstream
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            let kept = known.and_then(|known| known.iter().find(|known| known.target.endpoint == *endpoint));
+            if let Some(kept) = kept {
+                return Ok(kept.clone());
+            }
+            let tls = match &client_config {
+                Some(config) if endpoint.protocol == Protocol::H2Tls => {
+                    let name = upstream.tls.server_name.clone().unwrap_or_else(|| endpoint.host.clone());
+                    let name = ServerName::try_from(name).map_err(|error| tls_failed(error.to_string()))?;
+                    Some((TlsConnector::from(config.clone()), name))
+                }
+                _ => None,
+            };
+            let target = Target {
+                upstream: upstream.name.clone(),
+                endpoint: endpoint.clone(),
+                connect_timeout: upstream.connect_timeout,
+                stream_window_bytes: upstream.stream_window_bytes,
+                streams_max: upstream.pool.max_streams_per_connection,
+                tls,
+            };
+            Ok(EndpointShared::new(Arc::new(target), upstream.pool.clone(), workers))
+        })
+        .collect::<Result<_, StartError>>()?;
+    Ok(UpstreamSnapshot { name: upstream.name.clone(), balance: upstream.balance, endpoints })
+}
+
+fn output_name(output: &AccessLogOutput) -> String {
+    match output {
+        AccessLogOutput::Stdout => "stdout".to_owned(),
+        AccessLogOutput::Stderr => "stderr".to_owned(),
+        AccessLogOutput::File(path) => path.display().to_string(),
+    }
+}

@@ -1,0 +1,1 @@
+//! The figures as Prometheus text and as JSON.

@@ -1,0 +1,225 @@
+//! A response body on its way from an upstream to its client.
+//!
+//! Nothing is gathered: each piece goes on as it comes, and the upstream's window is given back as the client's connection
+//! takes the bytes. hyper holds a bounded amount for the socket and asks for no more until that has gone, so a slow
+//! client fills its own stream's window and nothing else.
+//!
+//! Lives on one worker. RFC 9113 §5.2, RFC 9112 §7.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::downstream::Client;
+use super::exchange::Exchange;
+use super::exclusive::ExclusivePermit;
+use super::mux::StreamPermit;
+use super::upload::AbortOnDrop;
+use crate::error::{Fault, UpstreamFault};
+use crate::translate;
+
+/// What hyper sends to the client after the head.
+pub(crate) struct RelayBody {
+    source: Source,
+    /// Taken when the body is complete.
+    exchange: Option<Exchange>,
+    client: Rc<Client>,
+    idle: Option<Duration>,
+    /// A request body that is still coming; it ends with the answer.
+    _upload: Option<AbortOnDrop>,
+}
+
+/// Where the bytes come from, with the right to the place that they occupy.
+pub(crate) enum Source {
+    Http2 {
+        stream: RecvStream,
+        permit: StreamPermit,
+    },
+    Http1 {
+        incoming: Incoming,
+        permit: ExclusivePermit,
+    },
+    /// An answer of our own.
+    Own(Bytes),
+    Ended,
+}
+
+/// The body was cut; hyper closes the connection without ending the message, which is the only honest thing left.
+#[derive(Debug)]
+pub(crate) struct Cut(pub(crate) Fault);
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.reason())
+    }
+}
+
+impl std::error::Error for Cut {}
+
+impl RelayBody {
+    /// A body that is complete already, or that comes from us.
+    pub(crate) fn own(client: Rc<Client>, exchange: Exchange, bytes: Bytes) -> Self {
+        let mut body =
+            Self { source: Source::Own(bytes.clone()), exchange: Some(exchange), client, idle: None, _upload: None };
+        if bytes.is_empty() {
+            body.end();
+        }
+        body
+    }
+
+    pub(crate) fn relay(
+        client: Rc<Client>,
+        exchange: Exchange,
+        source: Source,
+        idle: Option<Duration>,
+        upload: Option<AbortOnDrop>,
+    ) -> Self {
+        let mut body = Self { source, exchange: Some(exchange), client, idle, _upload: upload };
+        let is_ended = match &body.source {
+            Source::Http2 { stream, .. } => stream.is_end_stream(),
+            Source::Http1 { incoming, .. } => incoming.is_end_stream(),
+            Source::Own(bytes) => bytes.is_empty(),
+            Source::Ended => true,
+        };
+        if is_ended {
+            body.end();
+        }
+        body
+    }
+
+    /// The last byte has been handed on: frees the place and tells the record.
+    fn end(&mut self) {
+        if let Source::Http1 { permit, .. } = std::mem::replace(&mut self.source, Source::Ended) {
+            permit.complete();
+        }
+        if let Some(exchange) = self.exchange.take() {
+            exchange.complete();
+        }
+        self.client.exchange_ended();
+    }
+
+    fn cut(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.fault = Some(fault);
+        }
+        self.exchange = None;
+        self.source = Source::Ended;
+        Poll::Ready(Some(Err(Cut(fault))))
+    }
+
+    fn pass(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.sent_bytes += data.len() as u64;
+        }
+        self.client.progress();
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            match &mut self.source {
+                Source::Ended => return Poll::Ready(None),
+                Source::Own(bytes) => {
+                    let bytes = std::mem::take(bytes);
+                    let passed = self.pass(bytes);
+                    self.end();
+                    return passed;
+                }
+                Source::Http2 { stream, permit } => match ready!(stream.poll_data(cx)) {
+                    Some(Ok(data)) => {
+                        // Fails only for a stream that is gone, which the next poll tells.
+                        let _ = stream.flow_control().release_capacity(data.len());
+                        let is_end = stream.is_end_stream();
+                        if data.is_empty() && !is_end {
+                            continue;
+                        }
+                        let passed = self.pass(data);
+                        if is_end {
+                            self.end();
+                        }
+                        return passed;
+                    }
+                    Some(Err(error)) => {
+                        let fault = permit.fault(&error);
+                        tracing::debug!(connection = permit.connection_id(), %error, ?fault, "response body was cut");
+                        return self.cut(UpstreamFault::BodyCut.into());
+                    }
+                    None => {
+                        let fields = match ready!(stream.poll_trailers(cx)) {
+                            Ok(fields) => fields.map(translate::trailers).filter(|fields| !fields.is_empty()),
+                            Err(_) => return self.cut(UpstreamFault::BodyCut.into()),
+                        };
+                        self.end();
+                        return Poll::Ready(fields.map(|fields| Ok(Frame::trailers(fields))));
+                    }
+                },
+                Source::Http1 { incoming, .. } => match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        let is_end = incoming.is_end_stream();
+                        let frame = match frame.into_data() {
+                            Ok(data) => self.pass(data),
+                            Err(frame) => match frame.into_trailers() {
+                                Ok(fields) => Poll::Ready(Some(Ok(Frame::trailers(translate::trailers(fields))))),
+                                Err(_) => continue,
+                            },
+                        };
+                        if is_end {
+                            self.end();
+                        }
+                        return frame;
+                    }
+                    Some(Err(_)) => return self.cut(UpstreamFault::BodyCut.into()),
+                    None => {
+                        self.end();
+                        return Poll::Ready(None);
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl Body for RelayBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let polled = self.poll_source(cx);
+        if polled.is_pending() {
+            let idle = self.idle;
+            if self.client.is_out_of_time(idle) {
+                let fault = self.client.stream_fault();
+                return self.cut(fault);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.source, Source::Ended)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Ended => SizeHint::with_exact(0),
+            Source::Http1 { .. } | Source::Http2 { .. } => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for RelayBody {
+    fn drop(&mut self) {
+        if let Some(exchange) = &mut self.exchange
+            && let Some(fault) = self.client.ended_by()
+        {
+            exchange.fault = Some(fault.into());
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The record of one request, kept while it runs and told once when it ends.
+//!
+//! However a request ends — complete, refused, cut, or dropped because its client left — dropping its
+//! [`Exchange`] turns it into one [`Outcome`] for the metrics and the access log.
+//!
+//! Lives on one worker.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use tokio::time::Instant;
+
+use super::Worker;
+use super::routing::{EndpointEntry, RouteEntry};
+use crate::access_log::Outcome;
+use crate::error::{DownstreamFault, Fault, ProxyFault};
+
+/// Where a request is on its walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Head,
+    Wait,
+    ResponseHead,
+    Body,
+    Done,
+}
+
+impl Phase {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Wait => "wait",
+            Self::ResponseHead => "response_head",
+            Self::Body => "body",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// One request from its head to its last byte.
+pub(crate) struct Exchange {
+    worker: Rc<Worker>,
+    client: IpAddr,
+    pub(crate) start: Instant,
+    pub(crate) phase: Phase,
+    pub(crate) route: Option<Rc<RouteEntry>>,
+    pub(crate) endpoint: Option<Rc<EndpointEntry>>,
+    /// The head's status, once one has been sent to the client.
+    pub(crate) status: Option<u16>,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) attempts: u32,
+    pub(crate) wait: Duration,
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) connection_id: u64,
+    pub(crate) stream_id: u32,
+    /// Request body bytes taken from the client; shared with the task that relays them.
+    pub(crate) received_bytes: Option<Rc<Cell<u64>>>,
+    pub(crate) sent_bytes: u64,
+    /// What the access log says of the head; absent when it is off.
+    told: Option<Told>,
+    method: Method,
+    request_id: Option<HeaderValue>,
+}
+
+struct Told {
+    uri: Uri,
+    host: Option<HeaderValue>,
+    traceparent: Option<HeaderValue>,
+}
+
+impl Exchange {
+    pub(crate) fn begin(worker: Rc<Worker>, client: IpAddr, start: Instant) -> Self {
+        worker.metrics.requests_in_flight.add(1);
+        Self {
+            worker,
+            client,
+            start,
+            phase: Phase::Head,
+            route: None,
+            endpoint: None,
+            status: None,
+            fault: None,
+            attempts: 0,
+            wait: Duration::ZERO,
+            first_byte: None,
+            connection_id: 0,
+            stream_id: 0,
+            received_bytes: None,
+            sent_bytes: 0,
+            told: None,
+            method: Method::GET,
+            request_id: None,
+        }
+    }
+
+    /// Keeps what the access log will want to say of the head.
+    pub(crate) fn tell(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap) {
+        self.method = method.clone();
+        self.request_id = headers.get(X_REQUEST_ID).cloned();
+        if !self.worker.access.is_active() {
+            return;
+        }
+        self.told = Some(Told {
+            uri: uri.clone(),
+            host: headers.get(HOST).cloned(),
+            traceparent: headers.get(TRACEPARENT).cloned(),
+        });
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The client's own id of the request.
+    pub(crate) fn request_id(&self) -> Option<String> {
+        self.request_id.as_ref().and_then(|id| id.to_str().ok()).map(str::to_owned)
+    }
+
+    /// The whole answer has been handed to the client's connection.
+    pub(crate) fn complete(mut self) {
+        self.phase = Phase::Done;
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let metrics = &self.worker.metrics;
+        metrics.requests_in_flight.add(-1);
+        let total = self.start.elapsed();
+        if std::thread::panicking() {
+            metrics.panics.increment();
+            self.fault = Some(ProxyFault::Internal.into());
+        } else if self.phase != Phase::Done && self.fault.is_none() {
+            self.fault = Some(DownstreamFault::ClientGone.into());
+        }
+        if let Some(fault) = self.fault {
+            metrics.faults.increment(fault.reason());
+        }
+        if let Some(route) = &self.route {
+            route.metrics.record(self.status, total);
+        }
+        let told = self.told.as_ref();
+        let status = self.status.or(self.fault.map(|fault| fault.answer().logged_status)).unwrap_or(499);
+        self.worker.log(&Outcome {
+            client: self.client,
+            method: self.method.as_str(),
+            host: told.map_or("", |told| text(&told.host)),
+            path: told.map_or("", |told| told.uri.path_and_query().map_or("", |path| path.as_str())),
+            route: self.route.as_ref().map_or("", |route| route.name.as_str()),
+            upstream: self.route.as_ref().map_or("", |route| route.upstream.name.as_str()),
+            endpoint: self.endpoint.as_ref().map_or("", |endpoint| endpoint.name.as_str()),
+            status,
+            fault: self.fault,
+            phase: self.phase.name(),
+            total,
+            wait: self.wait,
+            first_byte: self.first_byte,
+            attempts: self.attempts,
+            connection_id: self.connection_id,
+            stream_id: self.stream_id,
+            received_bytes: self.received_bytes.as_ref().map_or(0, |bytes| bytes.get()),
+            sent_bytes: self.sent_bytes,
+            request_id: text(&self.request_id),
+            traceparent: told.map_or("", |told| text(&told.traceparent)),
+        });
+    }
+}
+
+fn text(value: &Option<HeaderValue>) -> &str {
+    value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

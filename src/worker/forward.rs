@@ -1,0 +1,374 @@
+//! One request: the walk from its head to an answer, with its deadlines.
+//!
+//! translate, route, balance, acquire, open, relay: the one place that knows the order. Any fault on the way meets
+//! one [`respond`].
+//!
+//! Lives on one worker. RFC 9110 §7, RFC 9209.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::body::{RelayBody, Source};
+use super::downstream::Client;
+use super::exchange::{Exchange, Phase, X_REQUEST_ID};
+use super::exclusive::{Exclusive, UploadBody};
+use super::mux::{StreamPermit, Unwritten};
+use super::pool::Pool;
+use super::routing::{EndpointEntry, EndpointPool, RouteEntry};
+use super::upload::{AbortOnDrop, Upload};
+use crate::error::{DownstreamFault, Fault, ProxyFault, Retry, UpstreamFault};
+use crate::translate::{self, RequestHead, ResponseBody};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// Connections that may turn out to have gone between the permit and the stream, before the request is given up.
+const OPEN_ATTEMPTS_MAX: u32 = 8;
+
+/// Answers one request: with the upstream's answer, or with the fault's row of the table.
+pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RelayBody>, Infallible> {
+    let start = Instant::now();
+    client.exchange_began();
+    let mut exchange = Exchange::begin(client.worker.clone(), client.peer.ip(), start);
+    exchange.tell(request.method(), request.uri(), request.headers());
+    let walked = walk(&client, request, &mut exchange).await;
+    Ok(match walked {
+        Ok(answer) => answer.relay(client, exchange),
+        Err(fault) => respond(client, exchange, fault),
+    })
+}
+
+/// An upstream's answer whose body is still to be relayed.
+struct Answer {
+    response: Response<()>,
+    source: Source,
+    route: Rc<RouteEntry>,
+    upload: Option<AbortOnDrop>,
+}
+
+impl Answer {
+    fn relay(self, client: Rc<Client>, mut exchange: Exchange) -> Response<RelayBody> {
+        exchange.phase = Phase::Body;
+        exchange.status = Some(self.response.status().as_u16());
+        let idle = self.route.timeouts.stream_idle;
+        client.stream_began(idle);
+        self.response.map(|()| RelayBody::relay(client, exchange, self.source, idle, self.upload))
+    }
+}
+
+async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Exchange) -> Result<Answer, Fault> {
+    let (parts, incoming) = request.into_parts();
+    let body_bytes_max = client.listener.settings.body_bytes_max;
+    if let (Some(max), Some(length)) = (body_bytes_max, incoming.size_hint().exact())
+        && length > max
+    {
+        return Err(DownstreamFault::BodyTooLarge.into());
+    }
+    let mut head = RequestHead::from_http1(parts, &client.hop)?;
+    let routing = client.worker.routing();
+    let route = routing.table.find(&head).ok_or(ProxyFault::NoRoute)?.clone();
+    exchange.route = Some(route.clone());
+    let rewrite = route.rewrite.as_ref().map(|(from, to)| (from.as_str(), to.as_str()));
+    head.edit(&route.edits, rewrite)?;
+    client.limit_request(route.timeouts.request.map(|timeout| exchange.start + timeout));
+
+    exchange.phase = Phase::Wait;
+    let (endpoint, place) = acquire(client, &route, exchange).await?;
+    exchange.endpoint = Some(endpoint.clone());
+    exchange.phase = Phase::ResponseHead;
+    match place {
+        Place::Http2(pool, permit) => {
+            let call = Call { client, route: &route, endpoint: &endpoint, exchange };
+            call.http2(head, incoming, pool, permit).await
+        }
+        Place::Http1(pool, permit) => {
+            let call = Call { client, route: &route, endpoint: &endpoint, exchange };
+            call.http1(head, incoming, &pool, permit).await
+        }
+    }
+}
+
+/// The right to one exchange with an endpoint.
+enum Place {
+    Http2(Rc<Pool>, StreamPermit),
+    Http1(Rc<Exclusive>, super::exclusive::ExclusivePermit),
+}
+
+/// Takes a place at an endpoint of the route's upstream; at the next one when an endpoint has none to give.
+async fn acquire(
+    client: &Rc<Client>,
+    route: &Rc<RouteEntry>,
+    exchange: &mut Exchange,
+) -> Result<(Rc<EndpointEntry>, Place), Fault> {
+    let upstream = &route.upstream;
+    let mut tried: Vec<Rc<EndpointEntry>> = Vec::new();
+    let mut last = Fault::Proxy(ProxyFault::NoHealthyEndpoint);
+    while let Some(endpoint) = upstream.pick(&tried).cloned() {
+        exchange.attempts += 1;
+        let place = match &endpoint.pool {
+            EndpointPool::Http2(pool) => match pool.try_acquire() {
+                Some(permit) => Ok(Place::Http2(pool.clone(), permit)),
+                None => wait(client, pool, exchange).await.map(|permit| Place::Http2(pool.clone(), permit)),
+            },
+            EndpointPool::Http1(pool) => {
+                let waited = Instant::now();
+                let place = pool.acquire().await.map(|permit| Place::Http1(pool.clone(), permit));
+                exchange.wait += waited.elapsed();
+                place
+            }
+        };
+        match place {
+            Ok(place) => return Ok((endpoint, place)),
+            Err(fault) => last = fault,
+        }
+        let may_go_on = matches!(last.answer().retry, Retry::AnotherEndpoint | Retry::Safe)
+            || last == Fault::Proxy(ProxyFault::NoHealthyEndpoint);
+        if !may_go_on || client.is_past_request_end() {
+            break;
+        }
+        tried.push(endpoint);
+    }
+    Err(last)
+}
+
+/// Waits in the pool's queue for up to `pending_timeout`.
+async fn wait(client: &Client, pool: &Rc<Pool>, exchange: &mut Exchange) -> Result<StreamPermit, Fault> {
+    let mut waiting = pool.wait()?;
+    let since = Instant::now();
+    client.arm(since, Some(pool.shared().pool.pending_timeout));
+    let waited = poll_fn(|cx| match waiting.poll(cx) {
+        Poll::Pending if client.is_expired() => Poll::Ready(Err(if client.is_past_request_end() {
+            ProxyFault::RequestTimeout.into()
+        } else {
+            pool.metrics.rejected.increment("timeout");
+            pool.wait_fault()
+        })),
+        polled => polled,
+    })
+    .await;
+    exchange.wait += since.elapsed();
+    waited
+}
+
+/// A request that has its place.
+struct Call<'a> {
+    client: &'a Rc<Client>,
+    route: &'a Rc<RouteEntry>,
+    endpoint: &'a EndpointEntry,
+    exchange: &'a mut Exchange,
+}
+
+impl Call<'_> {
+    async fn http2(
+        self,
+        head: RequestHead,
+        incoming: Incoming,
+        pool: Rc<Pool>,
+        mut permit: StreamPermit,
+    ) -> Result<Answer, Fault> {
+        let method = head.method().clone();
+        let is_bodiless = incoming.is_end_stream();
+        let mut request = head.into_http2(&self.endpoint.scheme, &self.endpoint.authority);
+        let mut attempts = 0;
+        let opened = loop {
+            match permit.open(request, is_bodiless) {
+                Ok(opened) => break opened,
+                Err(Unwritten(back)) => {
+                    attempts += 1;
+                    if attempts == OPEN_ATTEMPTS_MAX {
+                        return Err(UpstreamFault::ConnectionLost.into());
+                    }
+                    request = back;
+                    drop(permit);
+                    permit = match pool.try_acquire() {
+                        Some(permit) => permit,
+                        None => wait(self.client, &pool, self.exchange).await?,
+                    };
+                }
+            }
+        };
+        let (response, stream) = opened?;
+        self.exchange.connection_id = permit.connection_id();
+        self.exchange.stream_id = response.stream_id().as_u32();
+        let upload = (!is_bodiless).then(|| {
+            let received = Rc::new(Cell::new(0));
+            self.exchange.received_bytes = Some(received.clone());
+            let bytes_max = self.client.listener.settings.body_bytes_max;
+            Upload::new(incoming, stream, bytes_max, received, self.client.clone())
+        });
+        let sent = Instant::now();
+        let (response, upload) = self.response_head(response, upload, &permit, sent).await?;
+        self.exchange.first_byte = Some(sent.elapsed());
+        let (mut parts, stream) = response.into_parts();
+        let framing = translate::response_to_http1(&mut parts, &method)?;
+        let source = if framing == ResponseBody::None { Source::Ended } else { Source::Http2 { stream, permit } };
+        let upload = upload.map(|upload| AbortOnDrop(tokio::task::spawn_local(upload).abort_handle()));
+        Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload })
+    }
+
+    /// Waits for the response head while the request body goes up; what is left of the body comes back.
+    async fn response_head(
+        &self,
+        mut response: ResponseFuture,
+        mut upload: Option<Upload>,
+        permit: &StreamPermit,
+        sent: Instant,
+    ) -> Result<(Response<h2::RecvStream>, Option<Upload>), Fault> {
+        let client = self.client;
+        let timeouts = &self.route.timeouts;
+        let mut is_armed = false;
+        client.stream_began(timeouts.stream_idle);
+        let head = poll_fn(|cx| {
+            if let Some(body) = &mut upload
+                && let Poll::Ready(ended) = Pin::new(body).poll(cx)
+            {
+                upload = None;
+                match ended {
+                    Ok(()) => {}
+                    // The response may explain the reset; its own error comes with the next poll.
+                    Err(Fault::Upstream(_)) => {}
+                    Err(fault) => return Poll::Ready(Err(fault)),
+                }
+            }
+            match Pin::new(&mut response).poll(cx) {
+                Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Err(error)) => {
+                    let fault = permit.fault(&error);
+                    tracing::debug!(connection = permit.connection_id(), %error, ?fault, "no response head");
+                    return Poll::Ready(Err(fault.into()));
+                }
+                Poll::Pending => {}
+            }
+            if upload.is_some() {
+                if client.is_out_of_time(timeouts.stream_idle) {
+                    return Poll::Ready(Err(stalled_upload(client)));
+                }
+            } else if !is_armed {
+                is_armed = true;
+                // The usual request has no body, and `sent` is now.
+                let from = if self.exchange.received_bytes.is_some() { Instant::now() } else { sent };
+                client.arm(from, timeouts.response_header);
+            } else if client.is_expired() {
+                return Poll::Ready(Err(late_head(client)));
+            }
+            Poll::Pending
+        })
+        .await?;
+        Ok((head, upload))
+    }
+
+    async fn http1(
+        self,
+        head: RequestHead,
+        incoming: Incoming,
+        pool: &Rc<Exclusive>,
+        mut permit: super::exclusive::ExclusivePermit,
+    ) -> Result<Answer, Fault> {
+        let method = head.method().clone();
+        let parts = head.into_http1(&self.endpoint.authority);
+        let bytes_max = self.client.listener.settings.body_bytes_max;
+        let mut request = Request::from_parts(parts, UploadBody::new(incoming, bytes_max));
+        let sent = Instant::now();
+        self.client.arm(sent, self.route.timeouts.response_header);
+        let mut attempts = 0;
+        let response = loop {
+            self.exchange.connection_id = permit.connection_id();
+            let client = self.client;
+            let result = {
+                let mut sending = std::pin::pin!(permit.send(request));
+                poll_fn(|cx| match sending.as_mut().poll(cx) {
+                    Poll::Pending if client.is_expired() => Poll::Ready(Err(late_head(client))),
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(result) => Poll::Ready(Ok(result)),
+                })
+                .await?
+            };
+            match result {
+                Ok(response) => break response?,
+                Err(unwritten) => {
+                    attempts += 1;
+                    if attempts == OPEN_ATTEMPTS_MAX {
+                        return Err(UpstreamFault::ConnectionLost.into());
+                    }
+                    request = *unwritten;
+                    permit = pool.acquire().await?;
+                }
+            }
+        };
+        self.exchange.first_byte = Some(sent.elapsed());
+        let (mut parts, incoming) = response.into_parts();
+        let framing = translate::response_to_http1(&mut parts, &method)?;
+        let source = if framing == ResponseBody::None {
+            permit.complete();
+            Source::Ended
+        } else {
+            Source::Http1 { incoming, permit }
+        };
+        Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload: None })
+    }
+}
+
+fn late_head(client: &Client) -> Fault {
+    if client.is_past_request_end() {
+        ProxyFault::RequestTimeout.into()
+    } else {
+        UpstreamFault::ResponseHeadTimeout.into()
+    }
+}
+
+fn stalled_upload(client: &Client) -> Fault {
+    if client.is_past_request_end() {
+        ProxyFault::RequestTimeout.into()
+    } else {
+        DownstreamFault::BodyIncomplete.into()
+    }
+}
+
+/// The one answer to any fault: the status and token of its row, a fixed sentence, and an id for the operator to look up.
+fn respond(client: Rc<Client>, mut exchange: Exchange, fault: Fault) -> Response<RelayBody> {
+    let answer = fault.answer();
+    exchange.fault = Some(fault);
+    let id = exchange.request_id().unwrap_or_else(|| client.worker.next_request_id());
+    // A fault without an answer never reaches a client that could read one.
+    let status = answer.status.unwrap_or(http::StatusCode::BAD_GATEWAY);
+    exchange.status = Some(status.as_u16());
+    let is_head = exchange.method() == Method::HEAD;
+    let text = Bytes::from(format!("{} {}\nrequest id: {id}\n", status.as_u16(), answer.sentence));
+    let length = text.len();
+    let body = if is_head { Bytes::new() } else { text };
+    client.stream_began(None);
+    let mut response = Response::new(RelayBody::own(client, exchange, body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+        headers.insert(DATE, date);
+    }
+    if let Ok(id) = HeaderValue::try_from(id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if let Some(error) = answer.proxy_status
+        && let Ok(value) = HeaderValue::try_from(format!("trunkline; error={error}"))
+    {
+        headers.insert(PROXY_STATUS, value);
+    }
+    if answer.is_retry_after_sent {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if answer.is_closing {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,329 @@
+//! The streams of one upstream HTTP/2 connection.
+//!
+//! [`Mux`] answers one question for the pool: may another stream be opened here now? The limit is the
+//! smaller of ours and the peer's latest SETTINGS, and zero after GOAWAY. A [`StreamPermit`] is the right
+//! to one stream; dropping it frees the place.
+//!
+//! A [`Link`] is the part that crosses threads: bb8 keeps it, and a worker without a connection of its own
+//! borrows it. A [`Mux`] lives on one worker. Knows streams and permits, not routes, waiters or HTTP/1.
+//! RFC 9113 §5.1.2, §6.8, §8.7.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::error::UpstreamFault;
+use crate::metrics::EndpointMetrics;
+
+/// An id that no other upstream connection of the process has.
+pub(crate) fn next_connection_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// One connection, as every holder sees it.
+#[derive(Clone)]
+pub(crate) struct Link {
+    handle: SendRequest<Bytes>,
+    pub(crate) state: Arc<LinkState>,
+}
+
+/// What the holders of a connection share.
+pub(crate) struct LinkState {
+    /// Unique in the process.
+    pub(crate) id: u64,
+    /// May carry new streams: neither closed, nor going away, nor given up by the pool.
+    is_open: AtomicBool,
+    /// The peer's latest SETTINGS_MAX_CONCURRENT_STREAMS.
+    peer_limit: AtomicU32,
+    /// Streams of all workers.
+    in_flight: AtomicU32,
+    /// Pools of other workers that wait for a place here.
+    hungry: AtomicU32,
+    /// Pools to tell when a place may have become free or the connection has ended.
+    watchers: Mutex<Vec<Arc<Notify>>>,
+}
+
+impl LinkState {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            id: next_connection_id(),
+            is_open: AtomicBool::new(true),
+            peer_limit: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
+            hungry: AtomicU32::new(0),
+            watchers: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    /// Lets no new stream on; those that run go on. True for the call that did it.
+    pub(crate) fn close(&self) -> bool {
+        let is_first = self.is_open.swap(false, Ordering::AcqRel);
+        if is_first {
+            self.notify();
+        }
+        is_first
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Follows the peer's SETTINGS.
+    pub(crate) fn follow(&self, peer_limit: usize) {
+        let limit = u32::try_from(peer_limit).unwrap_or(u32::MAX);
+        let before = self.peer_limit.load(Ordering::Relaxed);
+        if before != limit {
+            self.peer_limit.store(limit, Ordering::Release);
+            if limit > before {
+                self.notify();
+            }
+        }
+    }
+
+    pub(crate) fn watch(&self, watcher: &Arc<Notify>) {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher.clone());
+    }
+
+    pub(crate) fn unwatch(&self, watcher: &Arc<Notify>) {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| !Arc::ptr_eq(known, watcher));
+    }
+
+    fn notify(&self) {
+        for watcher in &*self.watchers.lock().unwrap_or_else(PoisonError::into_inner) {
+            watcher.notify_one();
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(handle: SendRequest<Bytes>, state: Arc<LinkState>) -> Self {
+        Self { handle, state }
+    }
+}
+
+/// Where a freed place goes first.
+pub(crate) trait Room {
+    /// Called when a stream of `mux` has ended.
+    fn on_release(&self, mux: &Rc<Mux>);
+}
+
+/// One worker's view of a connection.
+pub(crate) struct Mux {
+    handle: RefCell<SendRequest<Bytes>>,
+    pub(crate) state: Arc<LinkState>,
+    /// Our own limit beside the peer's.
+    streams_max: u32,
+    /// Streams of this worker.
+    in_flight: Cell<u32>,
+    /// Workers that share the connection, this one included.
+    sharers: u32,
+    idle_since: Cell<Option<Instant>>,
+    room: std::rc::Weak<dyn Room>,
+    is_draining: Cell<bool>,
+    metrics: Arc<EndpointMetrics>,
+}
+
+/// The connection takes no new stream: nothing was written, the request is unharmed.
+#[derive(Debug)]
+pub(crate) struct Unwritten(pub(crate) Request<()>);
+
+impl Mux {
+    pub(crate) fn new(
+        link: Link,
+        streams_max: u32,
+        sharers: u32,
+        room: std::rc::Weak<dyn Room>,
+        metrics: Arc<EndpointMetrics>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            handle: RefCell::new(link.handle),
+            state: link.state,
+            streams_max,
+            in_flight: Cell::new(0),
+            sharers: sharers.max(1),
+            idle_since: Cell::new(Some(Instant::now())),
+            room,
+            is_draining: Cell::new(false),
+            metrics,
+        })
+    }
+
+    /// The streams that the connection may carry now, of all workers together.
+    pub(crate) fn limit(&self) -> u32 {
+        if self.state.is_open() { self.streams_max.min(self.state.peer_limit.load(Ordering::Acquire)) } else { 0 }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.state.in_flight() < self.limit()
+    }
+
+    /// Below the mark up to which connections are filled before another one is opened: three quarters.
+    pub(crate) fn has_room_below_mark(&self) -> bool {
+        let limit = self.limit();
+        self.state.in_flight() < limit - limit / 4
+    }
+
+    /// Takes a place, if there is one.
+    pub(crate) fn permit(self: &Rc<Self>) -> Option<StreamPermit> {
+        let limit = self.limit();
+        if self.state.in_flight.fetch_add(1, Ordering::AcqRel) >= limit {
+            self.state.in_flight.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.metrics.streams.add(1);
+        self.metrics.requests.increment();
+        Some(StreamPermit { mux: self.clone() })
+    }
+
+    /// Since when this worker has had no stream here; `None` while it has.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        if self.in_flight.get() == 0 { self.idle_since.get() } else { None }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// Counts this worker among those that wait for a place here, or takes it out again.
+    pub(crate) fn set_hungry(&self, is_hungry: bool) {
+        if is_hungry {
+            self.state.hungry.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.state.hungry.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Only finishes what runs on it.
+    pub(crate) fn drain(&self) {
+        if !self.is_draining.replace(true) {
+            self.metrics.draining.add(1);
+        }
+    }
+
+    fn release(self: &Rc<Self>) {
+        let mine = self.in_flight.get() - 1;
+        self.in_flight.set(mine);
+        self.metrics.streams.add(-1);
+        self.state.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if mine == 0 {
+            // The sweep that reads this is far coarser than a stream: the moment need not be exact, so a
+            // clock is read only here, and not for each of many overlapping streams.
+            self.idle_since.set(Some(Instant::now()));
+        }
+        if self.state.hungry.load(Ordering::Acquire) > 0 && mine >= self.limit() / self.sharers {
+            // Another worker waits, and this one has had its share.
+            self.state.notify();
+        } else if let Some(room) = self.room.upgrade() {
+            room.on_release(self);
+        }
+    }
+}
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        if self.is_draining.get() {
+            self.metrics.draining.add(-1);
+        }
+    }
+}
+
+/// The right to one stream; dropping it frees the place.
+#[must_use]
+pub(crate) struct StreamPermit {
+    mux: Rc<Mux>,
+}
+
+impl StreamPermit {
+    /// Sends a request head. `is_end` says that neither body nor trailers follow.
+    ///
+    /// # Errors
+    /// [`Unwritten`] when the connection has gone since the permit was given; try another one.
+    pub(crate) fn open(&self, request: Request<()>, is_end: bool) -> Result<Opened, Unwritten> {
+        let mut handle = self.mux.handle.borrow_mut();
+        // Only a connection that has ended or is going away is not ready: permits keep the streams within
+        // the peer's limit, so none is ever left over for h2 to hold back.
+        if let Poll::Ready(Err(error)) = handle.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            drop(handle);
+            self.close_after(&error);
+            return Err(Unwritten(request));
+        }
+        match handle.send_request(request, is_end) {
+            Ok((response, body)) => Ok(Ok((response, body))),
+            // The head itself is at fault, or the stream ids are used up; h2 keeps the request.
+            Err(error) => {
+                drop(handle);
+                self.close_after(&error);
+                Ok(Err(fault(&error)))
+            }
+        }
+    }
+
+    fn close_after(&self, error: &h2::Error) {
+        if self.mux.state.close() {
+            tracing::debug!(connection = self.mux.state.id, %error, "connection takes no more streams");
+            if let (true, Some(code)) = (error.is_go_away() && error.is_remote(), error.reason()) {
+                self.mux.metrics.goaway_received.increment(crate::metrics::h2_code(code.into()));
+            }
+        }
+    }
+
+    pub(crate) fn connection_id(&self) -> u64 {
+        self.mux.state.id
+    }
+
+    /// Names the fault and counts a reset by its side and code.
+    pub(crate) fn fault(&self, error: &h2::Error) -> UpstreamFault {
+        if let (true, Some(reason)) = (error.is_reset(), error.reason()) {
+            let side =
+                if error.is_remote() { &self.mux.metrics.resets_received } else { &self.mux.metrics.resets_sent };
+            side.increment(crate::metrics::h2_code(reason.into()));
+        }
+        if error.is_go_away() && error.is_remote() {
+            self.close_after(error);
+        }
+        fault(error)
+    }
+}
+
+/// The stream, or why the head could not be sent at all.
+pub(crate) type Opened = Result<(ResponseFuture, SendStream<Bytes>), UpstreamFault>;
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        self.mux.release();
+    }
+}
+
+/// What an error of a stream says about the request.
+///
+/// A remote GOAWAY reaches only the streams above its last stream id (RFC 9113 §6.8), so it proves, like
+/// REFUSED_STREAM, that the request was not processed (§8.7).
+pub(crate) fn fault(error: &h2::Error) -> UpstreamFault {
+    let reason = error.reason();
+    if error.is_io() {
+        UpstreamFault::ConnectionLost
+    } else if error.is_remote() && (error.is_go_away() || reason == Some(h2::Reason::REFUSED_STREAM)) {
+        UpstreamFault::StreamRefused
+    } else if error.is_remote() {
+        UpstreamFault::StreamReset
+    } else if matches!(reason, Some(h2::Reason::ENHANCE_YOUR_CALM)) {
+        UpstreamFault::ConnectionLost
+    } else {
+        UpstreamFault::MalformedResponse
+    }
+}

@@ -1,0 +1,479 @@
+//! The HTTP/2 connections of one worker to one endpoint: packing, growth and the queue.
+//!
+//! bb8 owns the life of connections (dialling, the maximum, the idle time); requests see only the list of live
+//! connections here. A connection is checked out of bb8 for as long as it carries streams and given back
+//! when it has been idle for a moment. Requests fill the first connections up to a mark, so that few connections
+//! carry much and each write to the socket carries many requests; the pool grows when all are above the mark
+//! or a request has to wait. Waiting is bounded and first in, first out.
+//!
+//! Lives on one worker. Does not know what a request is.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::dial::{DialFailures, Dialer, next_failure};
+use super::mux::{Link, Mux, Room, StreamPermit};
+use super::share::{EndpointShared, Pending};
+use crate::error::{Fault, ProxyFault, UpstreamFault};
+use crate::metrics::EndpointMetrics;
+
+/// A connection without streams for this long goes back to bb8, whose idle timeout then counts.
+const IDLE_BEFORE_RETURN: Duration = Duration::from_secs(1);
+/// Between a failed dial and the next, doubling.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+type Lease = bb8::PooledConnection<'static, Dialer>;
+
+/// One worker's connections to one HTTP/2 endpoint.
+pub(crate) struct Pool {
+    shared: Arc<EndpointShared>,
+    worker: usize,
+    /// Connections that this worker may have; zero means that it borrows.
+    share: u32,
+    bb8: bb8::Pool<Dialer>,
+    failures: DialFailures,
+    live: RefCell<Vec<Live>>,
+    queue: RefCell<VecDeque<Rc<Waiter>>>,
+    is_growing: Cell<bool>,
+    is_sweeping: Cell<bool>,
+    /// Told when a place may have become free or a connection has ended on another task or worker.
+    changed: Arc<Notify>,
+    pub(crate) metrics: Arc<EndpointMetrics>,
+    me: Weak<Pool>,
+}
+
+struct Live {
+    mux: Rc<Mux>,
+    /// `None` for a borrowed connection. Held only to be given back.
+    lease: Option<Lease>,
+    is_hungry: Cell<bool>,
+}
+
+impl Pool {
+    /// Must be called on the worker's runtime: tasks are spawned.
+    pub(crate) fn new(shared: Arc<EndpointShared>, worker: usize, metrics: Arc<EndpointMetrics>) -> Rc<Self> {
+        let share = shared.share(worker);
+        let failures = DialFailures::new();
+        let dialer = Dialer { target: shared.target.clone(), metrics: metrics.clone() };
+        let bb8 = bb8::Pool::builder()
+            .max_size(share.max(1))
+            .idle_timeout(Some(shared.pool.idle_timeout))
+            .max_lifetime(None)
+            .reaper_rate(shared.pool.idle_timeout.clamp(Duration::from_millis(100), Duration::from_secs(10)))
+            // The dial has its own timeout; this one only bounds a check-out that nobody answers.
+            .connection_timeout(shared.target.connect_timeout * 2 + Duration::from_secs(1))
+            // Retries and their pace are decided here, where it is known whether anyone still waits.
+            .retry_connection(false)
+            .test_on_check_out(true)
+            .error_sink(Box::new(failures.clone()))
+            .build_unchecked(dialer);
+        let changed = Arc::new(Notify::new());
+        let pool = Rc::new_cyclic(|me| Self {
+            share,
+            bb8,
+            failures,
+            live: RefCell::default(),
+            queue: RefCell::default(),
+            is_growing: Cell::new(false),
+            is_sweeping: Cell::new(false),
+            changed: changed.clone(),
+            metrics,
+            me: me.clone(),
+            shared: shared.clone(),
+            worker,
+        });
+        tokio::task::spawn_local(follow_changes(Rc::downgrade(&pool), changed.clone()));
+        let lender = shared.lender(worker);
+        if share == 0 {
+            let board = shared.board(lender);
+            board.borrowers.lock().unwrap_or_else(PoisonError::into_inner).push(changed);
+        } else {
+            tokio::task::spawn_local(answer_borrowers(Rc::downgrade(&pool), shared.clone(), worker));
+            if shared.minimum(worker) > 0 {
+                pool.grow("minimum");
+            } else if worker == 0 {
+                // One connection tells at once whether the service is there and what it allows.
+                pool.grow("startup");
+            }
+        }
+        pool
+    }
+
+    /// A place on a live connection, without waiting: no lock, no await, no allocation.
+    ///
+    /// `None` when there is none, or when others wait already.
+    pub(crate) fn try_acquire(&self) -> Option<StreamPermit> {
+        if !self.queue.borrow().is_empty() {
+            return None;
+        }
+        let live = self.live.borrow();
+        if let Some(permit) = live.iter().find(|live| live.mux.has_room_below_mark()).and_then(|live| live.mux.permit())
+        {
+            return Some(permit);
+        }
+        let fullest_last = live.iter().filter(|live| live.mux.has_room()).min_by_key(|live| live.mux.in_flight());
+        let permit = fullest_last.and_then(|live| live.mux.permit());
+        drop(live);
+        if permit.is_some() {
+            self.grow("streams");
+        }
+        permit
+    }
+
+    /// Joins the queue for a place.
+    ///
+    /// # Errors
+    /// [`ProxyFault::PoolFull`] when `max_pending` requests wait; [`ProxyFault::NoHealthyEndpoint`] when the endpoint has
+    /// been down for a while. Another endpoint may be tried.
+    ///
+    /// # Cancel safety
+    /// Dropping [`Waiting`] gives its place to the next one; a dial in progress goes on and is pooled.
+    pub(crate) fn wait(&self) -> Result<Waiting, Fault> {
+        if self.shared.health.is_down() {
+            self.metrics.rejected.increment("unavailable");
+            return Err(ProxyFault::NoHealthyEndpoint.into());
+        }
+        let Some(pending) = self.shared.enter_queue() else {
+            self.metrics.rejected.increment("full");
+            return Err(ProxyFault::PoolFull.into());
+        };
+        let waiter = Rc::new(Waiter::default());
+        self.queue.borrow_mut().push_back(waiter.clone());
+        self.metrics.pending.add(1);
+        if let Some(pool) = self.me.upgrade() {
+            pool.feed();
+        }
+        Ok(Waiting {
+            waiter,
+            since: Instant::now(),
+            pool: self.me.clone(),
+            metrics: self.metrics.clone(),
+            _pending: pending,
+        })
+    }
+
+    /// Why a request that has waited too long got no place: the endpoint's absence, or a lack of room.
+    pub(crate) fn wait_fault(&self) -> Fault {
+        self.shared.health.fault().map_or(Fault::Proxy(ProxyFault::PoolWaitTimeout), Fault::Upstream)
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.shared.health.is_down()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<EndpointShared> {
+        &self.shared
+    }
+
+    /// Forgets ended connections, serves the queue, and grows if some still wait.
+    fn feed(self: &Rc<Self>) {
+        self.prune();
+        if self.share == 0 {
+            self.borrow_links();
+        }
+        if self.shared.health.is_down() {
+            self.fail_waiters();
+            return;
+        }
+        let live: Vec<Rc<Mux>> = self.live.borrow().iter().map(|live| live.mux.clone()).collect();
+        for mux in &live {
+            self.serve_from(mux);
+        }
+        self.drop_gone_waiters();
+        let is_starving = !self.queue.borrow().is_empty();
+        for live in &*self.live.borrow() {
+            if self.share == 0 && live.is_hungry.replace(is_starving) != is_starving {
+                live.mux.set_hungry(is_starving);
+            }
+        }
+        if is_starving {
+            self.grow("waiting");
+        }
+        self.show();
+    }
+
+    /// Hands places of `mux` to those that wait.
+    fn serve_from(&self, mux: &Rc<Mux>) {
+        loop {
+            self.drop_gone_waiters();
+            let Some(first) = self.queue.borrow().front().cloned() else { return };
+            let Some(permit) = mux.permit() else { return };
+            self.queue.borrow_mut().pop_front();
+            first.give(Ok(permit));
+        }
+    }
+
+    fn drop_gone_waiters(&self) {
+        let mut queue = self.queue.borrow_mut();
+        while queue.front().is_some_and(|waiter| waiter.is_gone.get()) {
+            queue.pop_front();
+        }
+    }
+
+    fn fail_waiters(&self) {
+        let fault = self.shared.health.fault().map_or(Fault::Proxy(ProxyFault::NoHealthyEndpoint), Fault::Upstream);
+        let waiters = std::mem::take(&mut *self.queue.borrow_mut());
+        for waiter in waiters {
+            self.metrics.rejected.increment("unavailable");
+            waiter.give(Err(fault));
+        }
+    }
+
+    /// Lets go of connections that take no more streams; those that run on them go on.
+    fn prune(&self) {
+        let mut ended = Vec::new();
+        self.live.borrow_mut().retain_mut(|live| {
+            let is_open = live.mux.state.is_open();
+            if !is_open {
+                ended.push((live.mux.clone(), live.lease.take(), live.is_hungry.get()));
+            }
+            is_open
+        });
+        for (mux, lease, is_hungry) in ended {
+            self.part_from(&mux, is_hungry);
+            if mux.in_flight() > 0 {
+                mux.drain();
+            }
+            // bb8 sees that the connection is closed, and counts it no more.
+            drop(lease);
+        }
+    }
+
+    fn part_from(&self, mux: &Rc<Mux>, is_hungry: bool) {
+        if is_hungry {
+            mux.set_hungry(false);
+        }
+        mux.state.unwatch(&self.changed);
+        if self.share > 0 {
+            self.shared.board(self.worker).withdraw(mux.state.id);
+        }
+    }
+
+    /// Opens one more connection, if the share allows; one dial at a time.
+    fn grow(&self, reason: &'static str) {
+        if self.share == 0 {
+            self.shared.board(self.shared.lender(self.worker)).wanted.notify_one();
+            return;
+        }
+        if self.is_growing.get() || self.live.borrow().len() >= self.share as usize {
+            return;
+        }
+        self.is_growing.set(true);
+        tokio::task::spawn_local(grow(self.me.clone(), reason));
+    }
+
+    /// Puts a checked-out connection to use.
+    fn adopt(self: &Rc<Self>, lease: Lease) {
+        let link = lease.0.clone();
+        let sharers = self.shared.sharers(self.worker);
+        if sharers > 1 {
+            self.shared.board(self.worker).publish(link.clone());
+        }
+        self.add(link, Some(lease), sharers);
+    }
+
+    fn add(self: &Rc<Self>, link: Link, lease: Option<Lease>, sharers: u32) {
+        link.state.watch(&self.changed);
+        let room: Weak<Self> = Rc::downgrade(self);
+        let mux = Mux::new(link, self.shared.target.streams_max, sharers, room, self.metrics.clone());
+        self.live.borrow_mut().push(Live { mux, lease, is_hungry: Cell::new(false) });
+        if !self.is_sweeping.replace(true) {
+            tokio::task::spawn_local(sweep(self.me.clone()));
+        }
+    }
+
+    /// Takes up what the lender has on its board.
+    fn borrow_links(self: &Rc<Self>) {
+        let lender = self.shared.lender(self.worker);
+        let links = self.shared.board(lender).links.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for link in links {
+            let is_known = self.live.borrow().iter().any(|live| live.mux.state.id == link.state.id);
+            if !is_known && link.state.is_open() {
+                self.add(link, None, self.shared.sharers(lender));
+            }
+        }
+    }
+
+    /// Gives connections back that have been idle for a moment.
+    fn return_idle(&self) {
+        let keep = self.shared.minimum(self.worker) as usize;
+        let mut idle = Vec::new();
+        let mut live = self.live.borrow_mut();
+        let mut index = live.len();
+        while index > 0 && live.len() > keep {
+            index -= 1;
+            let mux = &live[index].mux;
+            let is_idle = mux.state.in_flight() == 0
+                && mux.idle_since().is_some_and(|since| since.elapsed() >= IDLE_BEFORE_RETURN);
+            if is_idle {
+                idle.push(live.remove(index));
+            }
+        }
+        drop(live);
+        for live in idle {
+            self.part_from(&live.mux, live.is_hungry.get());
+            drop(live);
+        }
+    }
+
+    /// Puts the gauges right.
+    fn show(&self) {
+        let live = self.live.borrow();
+        if self.share > 0 {
+            self.metrics.active.set(live.len() as i64);
+            self.metrics.idle.set(i64::from(self.bb8.state().idle_connections));
+            self.metrics.stream_limit.set(live.iter().map(|live| i64::from(live.mux.limit())).sum());
+        }
+    }
+}
+
+impl Room for Pool {
+    fn on_release(&self, mux: &Rc<Mux>) {
+        if !self.queue.borrow().is_empty() {
+            self.serve_from(mux);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for live in self.live.take() {
+            self.part_from(&live.mux, live.is_hungry.get());
+        }
+        self.metrics.active.set(0);
+        self.metrics.idle.set(0);
+        self.metrics.stream_limit.set(0);
+    }
+}
+
+/// Dials until one connection is there, for as long as anyone waits or the endpoint is down.
+async fn grow(pool: Weak<Pool>, reason: &'static str) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let Some((bb8, mut failures)) = pool.upgrade().map(|pool| (pool.bb8.clone(), pool.failures.subscribe())) else {
+            return;
+        };
+        let dialled: Result<Lease, UpstreamFault> = tokio::select! {
+            biased;
+            lease = bb8.get_owned() => lease.map_err(|_| UpstreamFault::ConnectTimeout),
+            fault = next_failure(&mut failures) => Err(fault),
+        };
+        drop(bb8);
+        let Some(pool) = pool.upgrade() else { return };
+        match dialled {
+            Ok(lease) => {
+                pool.metrics.opened.increment(reason);
+                pool.shared.health.dial_succeeded(&pool.shared.target);
+                pool.adopt(lease);
+                pool.is_growing.set(false);
+                pool.feed();
+                if pool.live.borrow().len() < pool.shared.minimum(pool.worker) as usize {
+                    pool.grow("minimum");
+                }
+                return;
+            }
+            Err(fault) => {
+                pool.metrics.dial_failures.increment(Fault::from(fault).reason());
+                pool.shared.health.dial_failed(&pool.shared.target, fault);
+                if pool.shared.health.is_down() {
+                    pool.fail_waiters();
+                    pool.shared.board(pool.worker).notify_borrowers();
+                }
+            }
+        }
+        drop(pool);
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Serves the queue when something has changed on another task or worker.
+async fn follow_changes(pool: Weak<Pool>, changed: Arc<Notify>) {
+    loop {
+        changed.notified().await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.feed();
+    }
+}
+
+/// Opens connections for workers that have none of their own.
+async fn answer_borrowers(pool: Weak<Pool>, shared: Arc<EndpointShared>, worker: usize) {
+    loop {
+        shared.board(worker).wanted.notified().await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.grow("waiting");
+    }
+}
+
+/// Gives idle connections back until none is left.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(IDLE_BEFORE_RETURN).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.return_idle();
+        pool.show();
+        if pool.live.borrow().is_empty() {
+            pool.is_sweeping.set(false);
+            return;
+        }
+    }
+}
+
+/// A request in the queue.
+#[derive(Default)]
+struct Waiter {
+    given: RefCell<Option<Result<StreamPermit, Fault>>>,
+    waker: RefCell<Option<Waker>>,
+    is_gone: Cell<bool>,
+}
+
+impl Waiter {
+    fn give(&self, given: Result<StreamPermit, Fault>) {
+        *self.given.borrow_mut() = Some(given);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A request's place in the queue; dropping it leaves the queue.
+#[must_use]
+pub(crate) struct Waiting {
+    waiter: Rc<Waiter>,
+    since: Instant,
+    pool: Weak<Pool>,
+    metrics: Arc<EndpointMetrics>,
+    _pending: Pending,
+}
+
+impl Waiting {
+    /// Ready with a place, or with the reason why there will be none.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<StreamPermit, Fault>> {
+        if let Some(given) = self.waiter.given.borrow_mut().take() {
+            return Poll::Ready(given);
+        }
+        *self.waiter.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.metrics.pending.add(-1);
+        self.metrics.wait.record(self.since.elapsed());
+        self.waiter.is_gone.set(true);
+        // A place that came too late goes to the next one.
+        drop(self.waiter.given.borrow_mut().take());
+        if let Some(pool) = self.pool.upgrade() {
+            pool.drop_gone_waiters();
+        }
+    }
+}

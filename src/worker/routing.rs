@@ -1,0 +1,163 @@
+//! One worker's form of a configuration: the route table, and the endpoints with their pools.
+//!
+//! Made when a snapshot arrives; a request keeps what it started with. An endpoint that did not change keeps its
+//! pool, and so its connections, over reloads.
+//!
+//! Lives on one worker.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::{Authority, Scheme};
+
+use super::Snapshot;
+use super::exclusive::Exclusive;
+use super::pool::Pool;
+use super::share::EndpointShared;
+use crate::balance::Picker;
+use crate::config::{HeaderEdits, Protocol, RouteTimeouts};
+use crate::metrics::{EndpointMetrics, Registry, RouteMetrics};
+use crate::route::RouteTable;
+
+/// What a worker knows of the configuration.
+pub(crate) struct Routing {
+    pub(crate) table: RouteTable<Rc<RouteEntry>>,
+    endpoints: Vec<Rc<EndpointEntry>>,
+}
+
+/// A route, as requests use it.
+pub(crate) struct RouteEntry {
+    pub(crate) name: String,
+    pub(crate) upstream: Rc<UpstreamEntry>,
+    pub(crate) timeouts: RouteTimeouts,
+    pub(crate) edits: HeaderEdits,
+    /// The matched prefix and what takes its place.
+    pub(crate) rewrite: Option<(String, String)>,
+    pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// An upstream, as requests use it.
+pub(crate) struct UpstreamEntry {
+    pub(crate) name: String,
+    pub(crate) endpoints: Vec<Rc<EndpointEntry>>,
+    picker: Picker,
+}
+
+/// An endpoint with its connections.
+pub(crate) struct EndpointEntry {
+    /// As configured: `h2c://127.0.0.1:9000`.
+    pub(crate) name: String,
+    pub(crate) pool: EndpointPool,
+    pub(crate) scheme: Scheme,
+    /// For requests without Host.
+    pub(crate) authority: Authority,
+    shared: Arc<EndpointShared>,
+}
+
+pub(crate) enum EndpointPool {
+    Http2(Rc<Pool>),
+    Http1(Rc<Exclusive>),
+}
+
+impl Routing {
+    /// Compiles `snapshot` for `worker`, taking over the pools of `before` whose endpoint did not change.
+    pub(crate) fn new(snapshot: &Snapshot, worker: usize, registry: &Registry, before: Option<&Self>) -> Self {
+        let mut endpoints: Vec<Rc<EndpointEntry>> = Vec::new();
+        let upstreams: Vec<Rc<UpstreamEntry>> = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let entries: Vec<_> = upstream
+                    .endpoints
+                    .iter()
+                    .map(|shared| {
+                        let known = before.and_then(|before| {
+                            before.endpoints.iter().find(|entry| Arc::ptr_eq(&entry.shared, shared)).cloned()
+                        });
+                        known.unwrap_or_else(|| Rc::new(EndpointEntry::new(shared, worker, registry)))
+                    })
+                    .collect();
+                endpoints.extend(entries.iter().cloned());
+                let weights = upstream.endpoints.iter().map(|shared| shared.target.endpoint.weight);
+                Rc::new(UpstreamEntry {
+                    name: upstream.name.clone(),
+                    picker: Picker::new(upstream.balance, weights),
+                    endpoints: entries,
+                })
+            })
+            .collect();
+        let table = RouteTable::new(snapshot.routes.iter().map(|route| {
+            let upstream = upstreams.iter().find(|upstream| upstream.name == route.upstream);
+            let entry = RouteEntry {
+                name: route.name.clone(),
+                upstream: upstream.expect("a Config's routes name its upstreams").clone(),
+                timeouts: route.timeouts.clone(),
+                edits: route.request_headers.clone(),
+                rewrite: route
+                    .rewrite_path_prefix
+                    .clone()
+                    .map(|to| (route.matches.path_prefix.clone().unwrap_or_else(|| "/".to_owned()), to)),
+                metrics: registry.route(worker, &route.name),
+            };
+            (route.matches.clone(), Rc::new(entry))
+        }));
+        Self { table, endpoints }
+    }
+}
+
+impl UpstreamEntry {
+    /// The endpoint for one more request, other than those in `tried`; an endpoint that is down only if all are.
+    pub(crate) fn pick(&self, tried: &[Rc<EndpointEntry>]) -> Option<&Rc<EndpointEntry>> {
+        if let [only] = &self.endpoints[..] {
+            return tried.is_empty().then_some(only);
+        }
+        let is_tried = |entry: &Rc<EndpointEntry>| tried.iter().any(|tried| Rc::ptr_eq(tried, entry));
+        let candidate = |index: usize, is_down_allowed: bool| {
+            let entry = &self.endpoints[index];
+            let is_out = is_tried(entry) || !is_down_allowed && entry.pool.is_down();
+            (!is_out).then(|| entry.pool.in_flight())
+        };
+        let picked = self
+            .picker
+            .pick(|index| candidate(index, false))
+            .or_else(|| self.picker.pick(|index| candidate(index, true)))?;
+        self.endpoints.get(picked)
+    }
+}
+
+impl EndpointEntry {
+    fn new(shared: &Arc<EndpointShared>, worker: usize, registry: &Registry) -> Self {
+        let endpoint = &shared.target.endpoint;
+        let key = (shared.target.upstream.clone(), endpoint.to_string());
+        let metrics = registry.endpoint(worker, &key);
+        let pool = match endpoint.protocol {
+            Protocol::H2c | Protocol::H2Tls => EndpointPool::Http2(Pool::new(shared.clone(), worker, metrics)),
+            Protocol::Http1 => EndpointPool::Http1(Exclusive::new(shared.clone(), worker, metrics)),
+        };
+        let scheme = if endpoint.protocol == Protocol::H2Tls { Scheme::HTTPS } else { Scheme::HTTP };
+        let authority = Authority::try_from(endpoint.authority()).expect("a Config's endpoint is a valid authority");
+        Self { name: key.1, pool, scheme, authority, shared: shared.clone() }
+    }
+}
+
+impl EndpointPool {
+    fn is_down(&self) -> bool {
+        match self {
+            Self::Http2(pool) => pool.is_down(),
+            Self::Http1(pool) => pool.is_down(),
+        }
+    }
+
+    fn metrics(&self) -> &EndpointMetrics {
+        match self {
+            Self::Http2(pool) => &pool.metrics,
+            Self::Http1(pool) => &pool.metrics,
+        }
+    }
+
+    /// Requests of this worker that run or wait here.
+    fn in_flight(&self) -> u32 {
+        let metrics = self.metrics();
+        u32::try_from(metrics.streams.value() + metrics.pending.value()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,221 @@
+//! What the workers share about one endpoint: the split of its limits, lent connections, and its health.
+//!
+//! `max_connections` counts the whole process, so each worker has a share of it. A worker whose share is zero
+//! borrows the connections of a lender, which is slower (two threads meet at h2's mutex) and still correct.
+//!
+//! Used by all workers, only off the fast path. Knows no requests.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::dial::Target;
+use super::exclusive::Http1Pool;
+use super::mux::Link;
+use crate::config;
+use crate::error::UpstreamFault;
+
+/// An endpoint that cannot be dialled for longer than this answers at once with 503 until a dial succeeds.
+/// Below it requests wait, each up to `pending_timeout`: a service that restarts loses nothing.
+const ABSENCE_TOLERATED: Duration = Duration::from_secs(3);
+/// How often one request may try an endpoint that is down.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// One endpoint in the whole process.
+pub struct EndpointShared {
+    pub target: Arc<Target>,
+    pub pool: config::Pool,
+    /// Requests that wait, of all workers.
+    pending: AtomicU32,
+    pub(crate) health: Health,
+    /// What each worker lends, by worker.
+    boards: Vec<Board>,
+    /// The HTTP/1.1 connections of each worker; a borrower takes its lender's.
+    http1: Vec<OnceLock<Http1Pool>>,
+}
+
+/// The connections that one worker lends.
+#[derive(Default)]
+pub(crate) struct Board {
+    pub(crate) links: Mutex<Vec<Link>>,
+    /// Tells the lender that a borrower waits for a connection.
+    pub(crate) wanted: Notify,
+    /// Borrowers to tell of a new connection.
+    pub(crate) borrowers: Mutex<Vec<Arc<Notify>>>,
+}
+
+impl EndpointShared {
+    pub fn new(target: Arc<Target>, pool: config::Pool, workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            target,
+            pool,
+            pending: AtomicU32::new(0),
+            health: Health::default(),
+            boards: (0..workers).map(|_| Board::default()).collect(),
+            http1: (0..workers).map(|_| OnceLock::new()).collect(),
+        })
+    }
+
+    /// Absent for longer than a restart takes.
+    pub fn is_down(&self) -> bool {
+        self.health.is_down()
+    }
+
+    fn workers(&self) -> u32 {
+        self.boards.len() as u32
+    }
+
+    /// The part of `total` that falls to `worker`; the parts add up to `total`.
+    fn split(&self, total: u32, worker: usize) -> u32 {
+        total / self.workers() + u32::from((worker as u32) < total % self.workers())
+    }
+
+    /// Connections that `worker` may have.
+    pub(crate) fn share(&self, worker: usize) -> u32 {
+        self.split(self.pool.max_connections, worker)
+    }
+
+    /// Connections that `worker` keeps open although idle.
+    pub(crate) fn minimum(&self, worker: usize) -> u32 {
+        self.split(self.pool.min_connections, worker)
+    }
+
+    /// The worker whose connections `worker` uses: itself if it has a share.
+    pub(crate) fn lender(&self, worker: usize) -> usize {
+        if self.share(worker) > 0 { worker } else { worker % self.pool.max_connections as usize }
+    }
+
+    /// Workers that use the connections of `lender`, itself included.
+    pub(crate) fn sharers(&self, lender: usize) -> u32 {
+        (0..self.boards.len()).filter(|worker| self.lender(*worker) == lender).count() as u32
+    }
+
+    pub(crate) fn board(&self, lender: usize) -> &Board {
+        &self.boards[lender]
+    }
+
+    pub(crate) fn http1(&self, worker: usize, make: impl FnOnce(u32) -> Http1Pool) -> &Http1Pool {
+        let lender = self.lender(worker);
+        self.http1[lender].get_or_init(|| make(self.share(lender)))
+    }
+
+    /// Lets one more request wait, unless `max_pending` already do.
+    pub(crate) fn enter_queue(self: &Arc<Self>) -> Option<Pending> {
+        if self.pending.fetch_add(1, Ordering::AcqRel) < self.pool.max_pending {
+            Some(Pending(self.clone()))
+        } else {
+            self.pending.fetch_sub(1, Ordering::AcqRel);
+            None
+        }
+    }
+}
+
+/// A place in the queue; dropping it frees the place.
+pub(crate) struct Pending(Arc<EndpointShared>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Board {
+    pub(crate) fn publish(&self, link: Link) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
+        self.notify_borrowers();
+    }
+
+    pub(crate) fn withdraw(&self, id: u64) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).retain(|link| link.state.id != id);
+    }
+
+    /// Tells the borrowers that something here has changed: a connection, or the endpoint's health.
+    pub(crate) fn notify_borrowers(&self) {
+        for borrower in &*self.borrowers.lock().unwrap_or_else(PoisonError::into_inner) {
+            borrower.notify_one();
+        }
+    }
+}
+
+/// Whether an endpoint can be dialled, by what the last dials of all workers said.
+#[derive(Default)]
+pub(crate) struct Health {
+    is_down: AtomicBool,
+    outage: Mutex<Option<Outage>>,
+}
+
+struct Outage {
+    since: Instant,
+    fault: UpstreamFault,
+    probed: Instant,
+}
+
+impl Health {
+    /// Absent for longer than a restart takes: requests are answered at once.
+    pub(crate) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Acquire)
+    }
+
+    /// Why the last dial failed, unless one has succeeded since.
+    pub(crate) fn fault(&self) -> Option<UpstreamFault> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|outage| outage.fault)
+    }
+
+    /// True for one caller now and then while the endpoint is down: it may dial for its own request.
+    pub(crate) fn may_probe(&self) -> bool {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(outage) = outage.as_mut() else { return true };
+        let is_due = outage.probed.elapsed() >= PROBE_INTERVAL;
+        if is_due {
+            outage.probed = Instant::now();
+        }
+        is_due
+    }
+
+    pub(crate) fn dial_failed(&self, target: &Target, fault: UpstreamFault) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = crate::error::Fault::from(fault).reason();
+        let hint = hint(target, fault);
+        let now = Instant::now();
+        match outage.as_mut() {
+            None => {
+                tracing::warn!(upstream = target.upstream, endpoint = %target.endpoint, reason, "endpoint cannot be reached{hint}");
+                *outage = Some(Outage { since: now, fault, probed: now });
+            }
+            Some(known) => {
+                known.fault = fault;
+                if known.since.elapsed() >= ABSENCE_TOLERATED && !self.is_down.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(upstream = target.upstream, endpoint = %target.endpoint, reason, "endpoint is down: requests are answered 503 until it can be reached{hint}");
+                }
+            }
+        }
+    }
+
+    pub(crate) fn dial_succeeded(&self, target: &Target) {
+        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.is_down.store(false, Ordering::Release);
+        if let Some(outage) = outage {
+            let absent_seconds = outage.since.elapsed().as_secs_f32();
+            tracing::info!(upstream = target.upstream, endpoint = %target.endpoint, absent_seconds, "endpoint can be reached again");
+        }
+    }
+}
+
+/// What the operator most likely has to change.
+fn hint(target: &Target, fault: UpstreamFault) -> String {
+    match fault {
+        UpstreamFault::NotHttp2 => format!(
+            ": {} answered HTTP/1.1 to the HTTP/2 preface: write http1:// or enable h2c in the service",
+            target.endpoint.authority()
+        ),
+        UpstreamFault::NoHttp2ByAlpn => ": it does not offer h2 by ALPN: enable HTTP/2 in the service".to_owned(),
+        UpstreamFault::CertificateRejected => {
+            ": its certificate does not verify: check upstreams.*.tls.ca and server_name".to_owned()
+        }
+        UpstreamFault::DnsFailed => format!(": the name {} does not resolve", target.endpoint.host),
+        _ => String::new(),
+    }
+}
