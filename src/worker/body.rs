@@ -6,6 +6,7 @@
 //!
 //! Lives on one worker. RFC 9113 §5.2, RFC 9112 §7.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -29,6 +30,8 @@ pub(crate) struct RelayBody {
     source: Source,
     /// Taken when the body is complete.
     exchange: Option<Exchange>,
+    /// Bytes that are still to come; `None` when only the stream's end says so.
+    left: Option<u64>,
     client: Rc<Client>,
     idle: Option<Duration>,
     /// A request body that is still coming; it ends with the answer.
@@ -65,23 +68,26 @@ impl std::error::Error for Cut {}
 impl RelayBody {
     /// A body that is complete already, or that comes from us.
     pub(crate) fn own(client: Rc<Client>, exchange: Exchange, bytes: Bytes) -> Self {
-        let mut body =
-            Self { source: Source::Own(bytes.clone()), exchange: Some(exchange), client, idle: None, _upload: None };
+        let source = Source::Own(bytes.clone());
+        let mut body = Self { source, exchange: Some(exchange), left: None, client, idle: None, _upload: None };
         if bytes.is_empty() {
             body.end();
         }
         body
     }
 
+    /// `length` is what the client will be given, if the head has said it; it takes no byte more.
     pub(crate) fn relay(
         client: Rc<Client>,
         exchange: Exchange,
         source: Source,
+        length: Option<u64>,
         idle: Option<Duration>,
         upload: Option<AbortOnDrop>,
     ) -> Self {
-        let mut body = Self { source, exchange: Some(exchange), client, idle, _upload: upload };
+        let mut body = Self { source, exchange: Some(exchange), left: length, client, idle, _upload: upload };
         let is_ended = match &body.source {
+            _ if length == Some(0) => true,
             Source::Http2 { stream, .. } => stream.is_end_stream(),
             Source::Http1 { incoming, .. } => incoming.is_end_stream(),
             Source::Own(bytes) => bytes.is_empty(),
@@ -95,8 +101,12 @@ impl RelayBody {
 
     /// The last byte has been handed on: frees the place and tells the record.
     fn end(&mut self) {
-        if let Source::Http1 { permit, .. } = std::mem::replace(&mut self.source, Source::Ended) {
-            permit.complete();
+        match std::mem::replace(&mut self.source, Source::Ended) {
+            Source::Http1 { permit, .. } => permit.complete(),
+            Source::Http2 { stream, permit } if !stream.is_end_stream() => {
+                tokio::task::spawn_local(see_end(stream, permit));
+            }
+            Source::Http2 { .. } | Source::Own(_) | Source::Ended => {}
         }
         if let Some(exchange) = self.exchange.take() {
             exchange.complete();
@@ -139,8 +149,10 @@ impl RelayBody {
                         if data.is_empty() && !is_end {
                             continue;
                         }
+                        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                         let passed = self.pass(data);
-                        if is_end {
+                        // hyper asks no more once it has the promised length, so the end may not be waited for.
+                        if is_end || self.left == Some(0) {
                             self.end();
                         }
                         return passed;
@@ -185,6 +197,22 @@ impl RelayBody {
     }
 }
 
+/// Sees a stream out whose body is complete: dropped before its END_STREAM it would be reset, and the service told
+/// that nobody wanted its answer.
+async fn see_end(mut stream: RecvStream, permit: StreamPermit) {
+    let end = poll_fn(|cx| {
+        loop {
+            match ready!(stream.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                // Trailers, which the client cannot take, or bytes beyond the promised ones.
+                _ => return Poll::Ready(()),
+            }
+        }
+    });
+    let _ = tokio::time::timeout(END_TIMEOUT, end).await;
+    drop(permit);
+}
+
 impl Body for RelayBody {
     type Data = Bytes;
     type Error = Cut;
@@ -223,3 +251,6 @@ impl Drop for RelayBody {
         }
     }
 }
+
+/// How long a service may take to end a stream whose body is complete.
+const END_TIMEOUT: Duration = Duration::from_secs(1);

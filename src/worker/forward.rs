@@ -53,6 +53,7 @@ pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> R
 struct Answer {
     response: Response<()>,
     source: Source,
+    length: Option<u64>,
     route: Rc<RouteEntry>,
     upload: Option<AbortOnDrop>,
 }
@@ -63,7 +64,7 @@ impl Answer {
         exchange.status = Some(self.response.status().as_u16());
         let idle = self.route.timeouts.stream_idle;
         client.stream_began(idle);
-        self.response.map(|()| RelayBody::relay(client, exchange, self.source, idle, self.upload))
+        self.response.map(|()| RelayBody::relay(client, exchange, self.source, self.length, idle, self.upload))
     }
 }
 
@@ -212,9 +213,10 @@ impl Call<'_> {
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, stream) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
-        let source = if framing == ResponseBody::None { Source::Ended } else { Source::Http2 { stream, permit } };
+        let source = Source::Http2 { stream, permit };
         let upload = upload.map(|upload| AbortOnDrop(tokio::task::spawn_local(upload).abort_handle()));
-        Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload })
+        let (response, length) = (Response::from_parts(parts, ()), length(framing));
+        Ok(Answer { response, source, length, route: self.route.clone(), upload })
     }
 
     /// Waits for the response head while the request body goes up; what is left of the body comes back.
@@ -309,13 +311,18 @@ impl Call<'_> {
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, incoming) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
-        let source = if framing == ResponseBody::None {
-            permit.complete();
-            Source::Ended
-        } else {
-            Source::Http1 { incoming, permit }
-        };
-        Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload: None })
+        let source = Source::Http1 { incoming, permit };
+        let (response, length) = (Response::from_parts(parts, ()), length(framing));
+        Ok(Answer { response, source, length, route: self.route.clone(), upload: None })
+    }
+}
+
+/// The body bytes that the client will be given, if the head says it.
+const fn length(framing: ResponseBody) -> Option<u64> {
+    match framing {
+        ResponseBody::None => Some(0),
+        ResponseBody::Sized(length) => Some(length),
+        ResponseBody::Unsized => None,
     }
 }
 
