@@ -232,7 +232,6 @@ pub(crate) async fn serve(
         .max_headers(settings.headers_max)
         .max_header_size(settings.header_bytes_max)
         .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES))
-        .pipeline_flush(true)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(io), service);
     let mut is_closing = false;

@@ -6,5 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a test harness: a panic is how it reports")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
 
+mod faults;
+mod framing;
 mod harness;
 mod selftest;
+mod smuggling;
+mod timeouts;
+mod translation;
