@@ -280,7 +280,9 @@ impl Call<'_> {
         let method = head.method().clone();
         let parts = head.into_http1(&self.endpoint.authority);
         let bytes_max = self.client.listener.settings.body_bytes_max;
-        let mut request = Request::from_parts(parts, UploadBody::new(incoming, bytes_max));
+        let body = UploadBody::new(incoming, bytes_max);
+        let refusal = body.refusal();
+        let mut request = Request::from_parts(parts, body);
         let sent = Instant::now();
         self.client.arm(sent, self.route.timeouts.response_header);
         let mut attempts = 0;
@@ -297,7 +299,11 @@ impl Call<'_> {
                 .await?
             };
             match result {
-                Ok(response) => break response?,
+                Ok(Ok(response)) => break response,
+                // What is wrong with the request body comes first: the service has seen nothing but a cut.
+                Ok(Err(fault)) => {
+                    return Err(refusal.get().map_or(Fault::Upstream(fault), |own| Fault::Downstream(*own)));
+                }
                 Err(unwritten) => {
                     attempts += 1;
                     if attempts == OPEN_ATTEMPTS_MAX {
