@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Version;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -55,6 +56,10 @@ pub(crate) struct Client {
     is_progressed: Cell<bool>,
     /// How long nothing may move while an answer is under way.
     stream_idle: Cell<Option<Duration>>,
+    /// The running request came as HTTP/1.0.
+    is_http10: Cell<bool>,
+    /// Only the end of the connection will end the answer.
+    is_ended_by_close: Cell<bool>,
     /// When the running request must be over.
     request_end: Cell<Option<Instant>>,
     /// Why the connection was given up.
@@ -74,14 +79,17 @@ impl Client {
             phase: Cell::new(ClientPhase::Head { is_timed: true }),
             is_progressed: Cell::new(false),
             stream_idle: Cell::new(None),
+            is_http10: Cell::new(false),
+            is_ended_by_close: Cell::new(false),
             request_end: Cell::new(None),
             ended: Cell::new(None),
         }
     }
 
     /// A head is complete: its request starts.
-    pub(crate) fn exchange_began(&self) {
+    pub(crate) fn exchange_began(&self, version: Version) {
         self.phase.set(ClientPhase::Exchange);
+        self.is_http10.set(version == Version::HTTP_10);
         self.request_end.set(None);
         self.stream_idle.set(None);
         self.timer.disarm();
@@ -90,6 +98,7 @@ impl Client {
     /// The answer has been handed over: the idle time starts.
     pub(crate) fn exchange_ended(&self) {
         self.phase.set(ClientPhase::Idle);
+        self.is_ended_by_close.set(false);
         self.request_end.set(None);
         self.timer.arm(Instant::now() + self.listener.settings.idle_timeout);
     }
@@ -107,6 +116,12 @@ impl Client {
     pub(crate) fn stream_began(&self, idle: Option<Duration>) {
         self.stream_idle.set(idle);
         self.is_progressed.set(true);
+    }
+
+    /// Whether an answer of unknown length is to end with the connection: HTTP/1.0 knows no chunks.
+    pub(crate) fn ends_by_close(&self) -> bool {
+        self.is_ended_by_close.set(self.is_http10.get());
+        self.is_http10.get()
     }
 
     /// Some bytes have moved.
@@ -329,6 +344,15 @@ impl AsyncWrite for ClientIo {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        if self.client.is_ended_by_close.get() {
+            // An orderly end would make a cut answer a complete one. Fails only for a socket that is gone.
+            let _ = self.stream.set_zero_linger();
+        }
     }
 }
 

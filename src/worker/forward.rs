@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -39,7 +39,7 @@ const OPEN_ATTEMPTS_MAX: u32 = 8;
 /// Answers one request: with the upstream's answer, or with the fault's row of the table.
 pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RelayBody>, Infallible> {
     let start = Instant::now();
-    client.exchange_began();
+    client.exchange_began(request.version());
     let mut exchange = Exchange::begin(client.worker.clone(), client.peer.ip(), start);
     exchange.tell(request.method(), request.uri(), request.headers());
     let walked = walk(&client, request, &mut exchange).await;
@@ -64,7 +64,12 @@ impl Answer {
         exchange.status = Some(self.response.status().as_u16());
         let idle = self.route.timeouts.stream_idle;
         client.stream_began(idle);
-        self.response.map(|()| RelayBody::relay(client, exchange, self.source, self.length, idle, self.upload))
+        let mut response = self.response;
+        if self.length.is_none() && client.ends_by_close() {
+            // Otherwise hyper would say keep-alive, and close all the same.
+            *response.version_mut() = Version::HTTP_10;
+        }
+        response.map(|()| RelayBody::relay(client, exchange, self.source, self.length, idle, self.upload))
     }
 }
 
