@@ -50,6 +50,32 @@ async fn a_request_pipelined_after_a_body_is_a_request_of_its_own() {
 }
 
 #[tokio::test]
+async fn an_answer_is_not_held_back_by_the_requests_pipelined_behind_it() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
+    let mut client = client::raw(proxy.address()).await;
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    client.send(request("/bytes/3") + &request("/hang") + &request("/bytes/3")).await;
+    assert_eq!(client.expect_response().await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_last_answer_is_written_although_more_was_pipelined_behind_it() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
+    let mut client = client::raw(proxy.address()).await;
+    client
+        .send(
+            "GET /bytes/3 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n\
+             GET /bytes/4 HTTP/1.1\r\nhost: a\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.expect_response().await.body.len(), 3);
+    client.expect_close().await;
+    assert_eq!(origin.log().requests.len(), 1);
+}
+
+#[tokio::test]
 async fn bodiless_answers_have_no_byte_and_leave_the_connection_in_step() {
     let origin = origin::h2().start();
     let proxy = proxy::with(&format!("upstream: h2c://{origin}"));

@@ -122,6 +122,7 @@ async fn an_early_answer_of_an_http1_service_reaches_a_client_that_still_sends()
     let mut client = client::h1(proxy.address()).await;
     client.start(&Request::post("/").body(()).unwrap(), true).await.unwrap();
     client.send_chunk(b"some of a long body").await.unwrap();
+    connection.expect_head().await;
     connection.send("HTTP/1.1 401 Unauthorized\r\ncontent-length: 5\r\nconnection: close\r\n\r\nearly").await;
     assert_eq!(client.head().await.unwrap().status(), Ok(401));
     assert_eq!(client.body().await.unwrap(), Bytes::from_static(b"early"));
