@@ -16,7 +16,7 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::downstream::Client;
+use super::client::Client;
 use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
 use super::mux::StreamPermit;
