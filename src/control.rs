@@ -8,6 +8,8 @@ pub mod admin;
 mod reload;
 mod sockets;
 
+pub use reload::targets;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -12,6 +12,7 @@ mod forward;
 mod listener;
 mod mux;
 mod pool;
+mod probe;
 mod routing;
 mod share;
 mod timer;
@@ -35,6 +36,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use dial::Target;
 pub use listener::{ConnectionPermit, ListenerShared};
+pub use probe::{PeerSettings, ProbeFailure, ProbeReport, probe};
 pub use share::EndpointShared;
 
 use crate::access_log::{AccessLogger, AccessSink, FLUSH_INTERVAL, Outcome};
