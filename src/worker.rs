@@ -36,7 +36,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use dial::Target;
 pub use listener::{ConnectionPermit, ListenerShared};
-pub use probe::{PeerSettings, ProbeFailure, ProbeReport, probe};
+pub use probe::{PeerSettings, ProbeFailure, ProbeReport};
 pub use share::EndpointShared;
 
 use crate::access_log::{AccessLogger, AccessSink, FLUSH_INTERVAL, Outcome};

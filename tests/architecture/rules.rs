@@ -40,6 +40,7 @@ const WORKER: &[(&str, &[&str])] = &[
     ("routing", &["exclusive", "pool", "share"]),
     ("pool", &["dial", "mux", "share"]),
     ("exclusive", &["dial", "mux", "share"]),
+    ("probe", &["dial", "mux", "share"]),
     ("share", &["dial", "mux"]),
     ("dial", &["mux"]),
     ("mux", &[]),
