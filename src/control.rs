@@ -8,6 +8,8 @@ pub mod admin;
 mod reload;
 mod sockets;
 
+pub use reload::targets;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -239,15 +241,19 @@ impl Process {
         });
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
+        if has_signals {
+            // Before anyone is told that the process serves: a signal that comes at once must drain, not kill.
+            let _context = runtime.enter();
+            if let Err(error) = follow_signals(&control) {
+                tracing::error!(%error, "cannot listen to signals");
+            }
+        }
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn({
                 let control = control.clone();
                 move || {
                     let cut_connections = runtime.block_on(async {
-                        if has_signals && let Err(error) = follow_signals(&control) {
-                            tracing::error!(%error, "cannot listen to signals");
-                        }
                         for (socket, access) in [(admin, admin::Access::Full), (probes, admin::Access::Probes)] {
                             if let Some(socket) = socket {
                                 admin::serve(control.clone(), socket, access);

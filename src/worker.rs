@@ -17,6 +17,7 @@ mod listener;
 mod local;
 mod mux;
 mod pool;
+mod probe;
 mod routing;
 mod share;
 mod snapshot;
@@ -38,6 +39,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 pub use admission::{ConnectionPermit, ListenerShared};
 pub use crew::{Command, Crew};
 pub use dial::Target;
+<<<<<<< HEAD
+=======
+pub use listener::{ConnectionPermit, ListenerShared};
+pub use probe::{PeerSettings, ProbeFailure, ProbeReport};
+>>>>>>> cli
 pub use share::EndpointShared;
 pub use snapshot::{Snapshot, UpstreamSnapshot};
 

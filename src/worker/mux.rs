@@ -94,6 +94,11 @@ impl LinkState {
         }
     }
 
+    /// The streams that the peer allows; `None` if it states no limit (RFC 9113 §6.5.2).
+    pub(crate) fn peer_limit(&self) -> Option<u32> {
+        Some(self.peer_limit.load(Ordering::Acquire)).filter(|limit| *limit != u32::MAX)
+    }
+
     pub(crate) fn watch(&self, watcher: &Arc<Notify>) {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher.clone());
     }
@@ -112,6 +117,11 @@ impl LinkState {
 impl Link {
     pub(crate) fn new(handle: SendRequest<Bytes>, state: Arc<LinkState>) -> Self {
         Self { handle, state }
+    }
+
+    /// Whether the peer's SETTINGS allow extended CONNECT (RFC 8441 §3).
+    pub(crate) fn has_extended_connect(&self) -> bool {
+        self.handle.is_extended_connect_protocol_enabled()
     }
 }
 

@@ -207,7 +207,7 @@ impl Health {
 }
 
 /// What the operator most likely has to change.
-fn hint(target: &Target, fault: UpstreamFault) -> String {
+pub(super) fn hint(target: &Target, fault: UpstreamFault) -> String {
     match fault {
         UpstreamFault::NotHttp2 => format!(
             ": {} answered HTTP/1.1 to the HTTP/2 preface: write http1:// or enable h2c in the service",

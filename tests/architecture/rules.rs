@@ -46,6 +46,7 @@ const WORKER: &[(&str, &[&str])] = &[
     ("exclusive", &["dial", "http1", "share"]),
     ("share", &["dial", "http1", "mux"]),
     ("http1", &["dial", "mux"]),
+    ("probe", &["dial", "mux", "share"]),
     ("dial", &["mux"]),
     ("mux", &[]),
     ("admission", &[]),
