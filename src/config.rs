@@ -4,12 +4,14 @@
 //! proxy`, and both refuse everything that the data plane could not serve. The environment is the caller's
 //! function; the only files read are the configuration itself ([`Source::read`]) and the certificates that it names.
 //!
-//! From text to [`Config`]: `source` (the text), `yaml` (a tree with positions), `keys` (what may be written, through
-//! `decode`, `rules`, `collections`, `parse` and `expand`), `schema` (put together), `check` (fits together). And back:
-//! `print` (the effective configuration), `outline` (defaults and JSON Schema).
+//! From text to [`Config`]: `source` (the text), `yaml` (a tree with positions), `keys` (what may be written, declared
+//! by `section`, read by `decode` with `rules`, `collections`, `parse` and `expand`), `schema` (the order of the steps),
+//! `assemble` (put together), `check` (fits together). And back: `print` (the effective configuration), `outline`
+//! (defaults and JSON Schema).
 //!
 //! Pure: no tokio, no hyper.
 
+mod assemble;
 mod check;
 mod collections;
 mod decode;
@@ -22,6 +24,7 @@ mod parse;
 mod print;
 mod rules;
 mod schema;
+mod section;
 mod source;
 mod yaml;
 
@@ -203,7 +206,7 @@ pub struct Pool {
     pub min_connections: u32,
     /// Connections in the whole process per endpoint. Default 4 (HTTP/2) or 128 (HTTP/1.1, where a connection carries one request).
     pub max_connections: u32,
-    /// Our limit beside the peer's SETTINGS_MAX_CONCURRENT_STREAMS; the smaller holds. Default 100.
+    /// Our limit beside the peer's `SETTINGS_MAX_CONCURRENT_STREAMS`; the smaller holds. Default 100.
     pub max_streams_per_connection: u32,
     /// Requests that may wait for a stream, in the whole process per endpoint. Default 1024.
     pub max_pending: u32,

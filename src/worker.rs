@@ -126,7 +126,8 @@ impl Crew {
             })?);
         }
         drop(ready);
-        is_ready.iter().collect::<io::Result<()>>()?;
+        // Each worker says so once; its end of the channel lives as long as the worker.
+        is_ready.iter().take(workers).collect::<io::Result<()>>()?;
         Ok((crew, threads))
     }
 

@@ -5,18 +5,24 @@
 //!
 //! Pure, except that a certificate file is read through `files`.
 
+use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use http::{HeaderName, header};
+use http::header;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::assemble::{Draft, RouteMarks, UpstreamMarks};
 use super::decode::Decoder;
 use super::diagnostic::Diagnostic;
-use super::schema::{Draft, Files, UpstreamMarks};
+use super::parse::is_authority;
+use super::schema::Files;
 use super::source::Span;
-use super::{CaSource, Protocol, Upstream};
+use super::{CaSource, HeaderEdits, Protocol, Route, RouteMatch, Upstream};
+use crate::translate::{is_removable, is_settable};
 
 /// Notes everything in `draft` that does not fit together.
 pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
@@ -31,16 +37,18 @@ pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
 }
 
 fn check_listeners(draft: &Draft, cx: &mut Decoder<'_>) {
-    let listeners: Vec<_> = draft.config.listeners.iter().zip(&draft.listeners).collect();
-    for (position, (listener, marks)) in listeners.iter().enumerate() {
-        let earlier = &listeners[..position];
-        if let Some((_, other)) = earlier.iter().find(|(other, _)| other.name == listener.name) {
+    let (mut names, mut addresses) = (HashMap::new(), HashMap::new());
+    for (listener, marks) in draft.config.listeners.iter().zip(&draft.listeners) {
+        if let Some(earlier) = claim(&mut names, &listener.name, marks.name) {
             let error = Diagnostic::error(format!("two listeners are called `{}`", listener.name));
-            cx.note(marks.name, error.label(first(other.name, cx)));
+            cx.note(marks.name, error.label(first(earlier, cx)));
         }
-        if let Some((other, other_marks)) = earlier.iter().find(|(other, _)| clash(other.address, listener.address)) {
-            let message = format!("{} is already the address of the listener `{}`", listener.address, other.name);
-            cx.note(marks.address, Diagnostic::error(message).label(first(other_marks.address, cx)));
+        // Port 0 is a fresh port each time.
+        if listener.address.port() != 0
+            && let Some((name, earlier)) = claim(&mut addresses, listener.address, (&listener.name, marks.address))
+        {
+            let message = format!("{} is already the address of the listener `{name}`", listener.address);
+            cx.note(marks.address, Diagnostic::error(message).label(first(earlier, cx)));
         }
     }
 }
@@ -70,20 +78,21 @@ fn check_admin(draft: &Draft, cx: &mut Decoder<'_>) {
 }
 
 fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
-    let names: Vec<&str> = draft.config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    let upstreams: HashSet<&str> = draft.config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     let routes: Vec<_> = draft.config.routes.iter().zip(&draft.routes).collect();
+    let mut names = HashMap::new();
     let mut catch_all = None;
     for (position, (route, marks)) in routes.iter().enumerate() {
-        if let Some((_, other)) = routes[..position].iter().find(|(other, _)| other.name == route.name) {
+        if let Some(earlier) = claim(&mut names, &route.name, marks.name) {
             let error = Diagnostic::error(format!("two routes are called `{}`", route.name));
-            cx.note(marks.name, error.label(first(other.name, cx)));
+            cx.note(marks.name, error.label(first(earlier, cx)));
         }
         if let Some(span) = marks.upstream
-            && !names.is_empty()
-            && !names.contains(&route.upstream.as_str())
+            && !upstreams.is_empty()
+            && !upstreams.contains(route.upstream.as_str())
         {
             let message = format!("routes[{position}].upstream: there is no upstream called `{}`", route.upstream);
-            cx.note(span, Diagnostic::error(message).allowed(&route.upstream, names.iter().copied()));
+            cx.note(span, Diagnostic::error(message).allowed(&route.upstream, in_order(draft)));
         }
         if let Some(span) = marks.rewrite
             && route.matches.path_prefix.is_none()
@@ -91,11 +100,7 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
             let message = format!("routes[{position}].rewrite.path_prefix: there is no matched prefix to replace");
             cx.note(span, Diagnostic::error(message).label("add `match: { path_prefix: / }`"));
         }
-        for (name, span) in marks.edits.iter().filter(|(name, _)| is_ours(name)) {
-            let message = format!("routes[{position}].request_headers: `{name}` cannot be changed");
-            let label = "it belongs to the connection or frames the message, which Trunkline does itself";
-            cx.note(*span, Diagnostic::error(message).label(label));
-        }
+        check_fields(position, route, marks, cx);
         if let Some((name, span)) = catch_all {
             let message = format!("the route `{}` never gets a request", route.name);
             let line = if cx.has_lines() { format!(" in line {}", cx.line(span)) } else { String::new() };
@@ -106,22 +111,51 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
         }
     }
     // Where a route leads is only known once every route names an upstream that exists.
-    let are_resolved = routes.iter().all(|(route, _)| names.contains(&route.upstream.as_str()));
+    let used: HashSet<&str> = routes.iter().map(|(route, _)| route.upstream.as_str()).collect();
+    let are_resolved = !used.is_empty() && used.is_subset(&upstreams);
     for (upstream, marks) in draft.config.upstreams.iter().zip(&draft.upstreams).filter(|_| are_resolved) {
-        if !routes.is_empty() && routes.iter().all(|(route, _)| route.upstream != upstream.name) {
+        if !used.contains(upstream.name.as_str()) {
             let message = format!("no route leads to the upstream `{}`", upstream.name);
             cx.note(marks.whole, Diagnostic::warning(message).label("remove it, or add a route"));
         }
     }
 }
 
+/// Keeps from the data plane every edit that it would refuse at the first request.
+fn check_fields(position: usize, route: &Route, marks: &RouteMarks, cx: &mut Decoder<'_>) {
+    let Route { matches, request_headers: HeaderEdits { set, remove }, .. } = route;
+    for ((name, _), span) in matches.headers.iter().zip(&marks.headers) {
+        if *name == header::HOST {
+            let message = format!("routes[{position}].match.headers: `host` never matches here");
+            cx.note(*span, Diagnostic::error(message).label("use match.hosts"));
+        }
+    }
+    let path = format!("routes[{position}].request_headers");
+    for ((name, value), span) in set.iter().zip(&marks.set) {
+        if *name == header::HOST {
+            if !value.to_str().is_ok_and(is_authority) {
+                let message = format!("{path}.set: the value of `host` is not a host");
+                cx.note(*span, Diagnostic::error(message).label("write a host name, or host:port"));
+            }
+        } else if !is_settable(name) {
+            let message = format!("{path}.set: `{name}` cannot be set");
+            let label = "it frames the message or belongs to the connection, which Trunkline sees to itself";
+            cx.note(*span, Diagnostic::error(message).label(label));
+        }
+    }
+    for (name, span) in remove.iter().zip(&marks.remove).filter(|(name, _)| !is_removable(name)) {
+        let message = format!("{path}.remove: `{name}` cannot be removed");
+        cx.note(*span, Diagnostic::error(message).label("the request would mean something else without it"));
+    }
+}
+
 fn check_endpoints(upstream: &Upstream, marks: &UpstreamMarks, cx: &mut Decoder<'_>) {
-    for (position, endpoint) in upstream.endpoints.iter().enumerate() {
-        let same = |other: &super::Endpoint| other.host == endpoint.host && other.port == endpoint.port;
-        if let Some(earlier) = upstream.endpoints[..position].iter().position(same) {
+    let mut addresses = HashMap::new();
+    for (endpoint, span) in upstream.endpoints.iter().zip(&marks.endpoints) {
+        if let Some(earlier) = claim(&mut addresses, (&endpoint.host, endpoint.port), *span) {
             let message = format!("{} is twice among the endpoints of `{}`", endpoint.authority(), upstream.name);
-            let label = format!("{}; for a larger share give a weight", first(marks.endpoints[earlier], cx));
-            cx.note(marks.endpoints[position], Diagnostic::error(message).label(label));
+            let label = format!("{}; for a larger share give a weight", first(earlier, cx));
+            cx.note(*span, Diagnostic::error(message).label(label));
         }
     }
 }
@@ -178,32 +212,30 @@ fn check_certificates(path: &Path, files: Files<'_>) -> Result<(), (String, &'st
     Ok(())
 }
 
-fn is_catch_all(matches: &super::RouteMatch) -> bool {
-    let super::RouteMatch { hosts, path_prefix, methods, headers } = matches;
-    let is_any_path = path_prefix.as_ref().is_none_or(|prefix| prefix == "/");
-    hosts.is_empty() && is_any_path && methods.is_empty() && headers.is_empty()
+fn is_catch_all(matches: &RouteMatch) -> bool {
+    let RouteMatch { hosts, path_prefix, methods, headers } = matches;
+    hosts.is_empty() && path_prefix.is_none() && methods.is_empty() && headers.is_empty()
+}
+
+/// Names of the upstreams as the file gives them, for suggestions.
+fn in_order(draft: &Draft) -> impl Iterator<Item = &str> {
+    draft.config.upstreams.iter().map(|upstream| upstream.name.as_str())
+}
+
+/// Enters `owner` for `key` unless somebody has it, and returns that earlier owner.
+fn claim<K: Eq + Hash, V: Copy>(owners: &mut HashMap<K, V>, key: K, owner: V) -> Option<V> {
+    match owners.entry(key) {
+        Entry::Occupied(entry) => Some(*entry.get()),
+        Entry::Vacant(entry) => {
+            entry.insert(owner);
+            None
+        }
+    }
 }
 
 /// Port 0 is a fresh port each time.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     one == other && one.port() != 0
-}
-
-/// Fields that say how the message or its connection works (RFC 9110 §7.6.1, RFC 9113 §8.2.2), and Host, which
-/// routing has already used.
-fn is_ours(name: &HeaderName) -> bool {
-    [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::HOST,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ]
-    .contains(name)
 }
 
 fn first(span: Span, cx: &Decoder<'_>) -> String {
@@ -320,7 +352,7 @@ upstreams:
   old: { endpoints: [h2c://b:1] }
 routes:
   - upstream: api
-    match: { path_prefix: / }
+    match:
   - { name: late, upstream: api }
 ";
         assert_eq!(
@@ -343,15 +375,24 @@ routes:
     }
 
     #[test]
-    fn fields_that_frame_the_message_cannot_be_edited() {
-        let text = with("routes: [{ upstream: api, request_headers: { set: { Host: a }, remove: [TE, x-a] } }]");
-        let label = "it belongs to the connection or frames the message, which Trunkline does itself";
+    fn edits_that_the_data_plane_would_refuse_are_refused() {
+        let edits = "set: { TE: a, host: a/b }, remove: [Host, TE, x-a]";
+        let text = with(&format!(
+            "routes: [{{ upstream: api, request_headers: {{ {edits} }}, match: {{ headers: {{ host: a }} }} }}]"
+        ));
+        let framing = "it frames the message or belongs to the connection, which Trunkline sees to itself";
         assert_eq!(
             errors(&text),
             [
-                format!("3:53 routes[0].request_headers: `host` cannot be changed; {label}"),
-                format!("3:73 routes[0].request_headers: `te` cannot be changed; {label}"),
+                format!("3:53 routes[0].request_headers.set: `te` cannot be set; {framing}"),
+                "3:60 routes[0].request_headers.set: the value of `host` is not a host; write a host name, or host:port".to_owned(),
+                "3:82 routes[0].request_headers.remove: `host` cannot be removed; the request would mean something else without it".to_owned(),
+                "3:120 routes[0].match.headers: `host` never matches here; use match.hosts".to_owned(),
             ]
+        );
+        assert_eq!(
+            warnings(&with("routes: [{ upstream: api, request_headers: { set: { host: \"a.b:80\" } } }]")),
+            [""; 0]
         );
     }
 

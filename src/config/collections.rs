@@ -2,6 +2,7 @@
 //!
 //! Pure.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use http::{HeaderName, HeaderValue};
@@ -11,7 +12,7 @@ use super::decode::{Decoder, Describe, Key, Rule, Section, Shape};
 use super::keys::EndpointKeys;
 use super::outline::section_schema;
 use super::parse::{ENDPOINT, HEADER_NAME, HEADER_VALUE, NAME};
-use super::source::Spanned;
+use super::source::{Span, Spanned};
 use super::yaml::{Node, NodeValue};
 use super::{Endpoint, diagnostic::Diagnostic};
 
@@ -144,16 +145,14 @@ impl Rule for EndpointsRule {
 
     fn decode(&self, node: &Node, cx: &mut Decoder<'_>) -> Option<Self::Value> {
         let items = cx.items(node, "\"h2c://10.0.0.11:9000\"")?;
-        Some(decode_items(items, cx, |item, cx| match &item.value {
-            NodeValue::Map(_) => {
-                let EndpointKeys { whole: _, url, weight } = cx.section(item, item.span);
-                let url = url?;
-                Some(Spanned { value: Endpoint { weight: weight.value, ..url.value }, ..url })
-            }
-            _ => {
+        Some(decode_items(items, cx, |item, cx| {
+            if !matches!(item.value, NodeValue::Map(_)) {
                 let value = ENDPOINT.decode(item, cx)?;
-                Some(Spanned { value, span: item.span, is_given: true })
+                return Some(Spanned { value, span: item.span, is_given: true });
             }
+            let EndpointKeys { whole: _, url, weight } = cx.section(item, item.span);
+            let url = url?;
+            Some(Spanned { value: Endpoint { weight: weight.value, ..url.value }, ..url })
         }))
     }
 }
@@ -172,6 +171,7 @@ impl Rule for HeadersRule {
 
     fn decode(&self, node: &Node, cx: &mut Decoder<'_>) -> Option<Self::Value> {
         let mut headers: Self::Value = Vec::new();
+        let mut seen: HashMap<HeaderName, Span> = HashMap::new();
         for entry in cx.entries(node, "a mapping from field names to values")? {
             let name = match (HEADER_NAME.parse)(&entry.key) {
                 Ok(name) => Spanned { value: name, span: entry.key_span, is_given: true },
@@ -180,8 +180,8 @@ impl Rule for HeadersRule {
                     continue;
                 }
             };
-            if let Some((earlier, _)) = headers.iter().find(|(earlier, _)| earlier.value == name.value) {
-                let line = cx.line(earlier.span);
+            if let Some(earlier) = seen.insert(name.value.clone(), name.span) {
+                let line = cx.line(earlier);
                 let message = format!("{}: field `{}` is given twice", cx.path(), name.value);
                 let label = format!("names do not differ by case; first given in line {line}");
                 cx.note(name.span, Diagnostic::error(message).label(label));

@@ -1,6 +1,6 @@
 //! From a tree of nodes to sections of typed values, one declaration per key.
 //!
-//! [`section!`] declares a mapping's keys once: name, type, rule, default, meaning. The struct that the
+//! `section!` declares a mapping's keys once: name, type, rule, default, meaning. The struct that the
 //! conversion takes apart, the check for unknown keys, the JSON Schema and the printed defaults all come from that
 //! declaration, so none of them can forget a key. A default is stated as the text that a user would write and goes
 //! through the same rule.
@@ -9,7 +9,7 @@
 //!
 //! Pure.
 
-use super::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics};
+use super::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, nearest};
 use super::expand::expand;
 use super::source::{Environment, Source, Span, Spanned};
 use super::yaml::{Entry, Node, NodeValue};
@@ -65,7 +65,7 @@ pub(super) enum Presence {
     Below,
 }
 
-/// A mapping with fixed keys, declared by [`section!`].
+/// A mapping with fixed keys, declared by `section!`.
 pub(super) trait Section: Sized {
     const KEYS: &'static [Key];
 
@@ -78,12 +78,14 @@ pub(super) struct Fields<'n> {
     /// Where to point if something is missing.
     pub(super) span: Span,
     pub(super) is_given: bool,
+    /// Keys that were meant by unknown ones: they are not missing as well.
+    typos: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
     /// Nothing was written.
     pub(super) fn empty(span: Span) -> Self {
-        Self { entries: &[], span, is_given: false }
+        Self { entries: &[], span, is_given: false, typos: Vec::new() }
     }
 
     fn find(&self, name: &str) -> Option<&'n Entry> {
@@ -101,8 +103,9 @@ pub(super) struct Decoder<'s> {
     /// Calls a path by another name: the flag that it comes from.
     rename: &'s dyn Fn(&str) -> Option<&'static str>,
     diagnostics: Diagnostics,
-    /// How many more may be noted.
-    room: usize,
+    /// Noted but not kept, because there were too many.
+    hidden: usize,
+    is_muted: bool,
 }
 
 impl<'s> Decoder<'s> {
@@ -113,7 +116,8 @@ impl<'s> Decoder<'s> {
             path: Vec::new(),
             rename: &|_| None,
             diagnostics: Diagnostics::default(),
-            room: DIAGNOSTICS_MAX,
+            hidden: 0,
+            is_muted: false,
         }
     }
 
@@ -125,6 +129,9 @@ impl<'s> Decoder<'s> {
     /// All that was noted, in the order of the text.
     pub(super) fn finish(mut self) -> Diagnostics {
         self.diagnostics.sort();
+        if self.hidden > 0 {
+            self.diagnostics.list.push(Diagnostic::warning(format!("{} more are not shown", self.hidden)));
+        }
         self.diagnostics
     }
 
@@ -135,9 +142,14 @@ impl<'s> Decoder<'s> {
     }
 
     pub(super) fn note(&mut self, span: Span, diagnostic: Diagnostic) {
-        if self.room > 0 {
-            self.room -= 1;
+        if self.is_muted {
+            return;
+        }
+        // Counted apart: no number of warnings may hide an error.
+        if self.diagnostics.count(diagnostic.severity) < DIAGNOSTICS_MAX {
             self.diagnostics.list.push(diagnostic.at(self.source, span));
+        } else {
+            self.hidden += 1;
         }
     }
 
@@ -226,7 +238,7 @@ impl<'s> Decoder<'s> {
             // A key whose children are all commented out is as good as absent.
             NodeValue::Null => &[],
             NodeValue::Scalar(_) | NodeValue::List(_) => {
-                let words = S::KEYS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
+                let words = names::<S>().collect::<Vec<_>>().join(", ");
                 let path = self.path();
                 let subject = if path.is_empty() { "the configuration".to_owned() } else { path };
                 let error = Diagnostic::error(format!("{subject}: found {}", node.what()));
@@ -234,20 +246,22 @@ impl<'s> Decoder<'s> {
                 return S::decode(&Fields::empty(span), &mut Decoder::muted(self));
             }
         };
+        let mut typos = Vec::new();
         for entry in entries {
             if S::KEYS.iter().all(|key| key.name != entry.key) {
                 let path = self.path();
                 let whole = if path.is_empty() { "at the top level".to_owned() } else { format!("in {path}") };
                 let error = Diagnostic::error(format!("unknown key `{}` {whole}", entry.key));
-                self.note(entry.key_span, error.allowed(&entry.key, S::KEYS.iter().map(|key| key.name)));
+                self.note(entry.key_span, error.allowed(&entry.key, names::<S>()));
+                typos.extend(nearest(&entry.key, names::<S>()));
             }
         }
-        S::decode(&Fields { entries, span, is_given: !entries.is_empty() }, self)
+        S::decode(&Fields { entries, span, is_given: !entries.is_empty(), typos }, self)
     }
 
     /// Decodes without noting anything: what is missing has been said in other words.
     pub(super) fn muted(of: &Self) -> Self {
-        Self { room: 0, ..Self::new(of.source, of.env) }
+        Self { is_muted: true, ..Self::new(of.source, of.env) }
     }
 
     pub(super) fn field_section<S: Section>(&mut self, map: &Fields<'_>, name: &str) -> S {
@@ -277,7 +291,7 @@ impl<'s> Decoder<'s> {
         example: &str,
         rule: &R,
     ) -> Option<Spanned<R::Value>> {
-        if map.find(name).is_none() {
+        if map.find(name).is_none() && !map.typos.contains(&name) {
             let path = self.path();
             let error = Diagnostic::error(format!("{path}: the key `{name}` is missing"));
             self.note(map.span, error.label(format!("add `{name}: {example}`")));
@@ -299,60 +313,6 @@ impl<'s> Decoder<'s> {
     }
 }
 
-/// Declares a section: for each key its presence, name, type, rule, text and meaning.
-macro_rules! section {
-    ($(#[$doc:meta])* $name:ident { $($presence:ident $field:ident $(as $key:literal)?: $type:ty $(= $rule:expr,
-        $text:literal)?, $meaning:literal;)* }) => {
-        $(#[$doc])*
-        pub(super) struct $name {
-            /// Where to point if something about the whole is wrong, and whether any of its keys was written.
-            #[allow(dead_code, reason = "some sections are only judged key by key")]
-            pub(super) whole: $crate::config::source::Spanned<()>,
-            $(pub(super) $field: section!(@type $presence $type),)*
-        }
-
-        impl $crate::config::decode::Section for $name {
-            const KEYS: &'static [$crate::config::decode::Key] = &[$($crate::config::decode::Key {
-                name: section!(@name $field $($key)?),
-                meaning: $meaning,
-                presence: section!(@presence $presence $($text)?),
-                rule: &section!(@rule $presence $type $(, $rule)?),
-            },)*];
-
-            fn decode(
-                map: &$crate::config::decode::Fields<'_>,
-                cx: &mut $crate::config::decode::Decoder<'_>,
-            ) -> Self {
-                Self {
-                    whole: $crate::config::source::Spanned { value: (), span: map.span, is_given: map.is_given },
-                    $($field: section!(@decode $presence cx map (section!(@name $field $($key)?)) $($text, $rule)?),)*
-                }
-            }
-        }
-    };
-    (@name $field:ident) => { stringify!($field) };
-    (@name $field:ident $key:literal) => { $key };
-    (@type preset $type:ty) => { $crate::config::source::Spanned<$type> };
-    (@type optional $type:ty) => { Option<$crate::config::source::Spanned<$type>> };
-    (@type required $type:ty) => { Option<$crate::config::source::Spanned<$type>> };
-    (@type below $type:ty) => { $type };
-    (@presence preset $text:literal) => { $crate::config::decode::Presence::Default($text) };
-    (@presence optional $text:literal) => { $crate::config::decode::Presence::Optional($text) };
-    (@presence required $text:literal) => { $crate::config::decode::Presence::Required($text) };
-    (@presence below) => { $crate::config::decode::Presence::Below };
-    (@rule below $type:ty) => { $crate::config::collections::One::<$type>(std::marker::PhantomData) };
-    (@rule $presence:ident $type:ty, $rule:expr) => { $rule };
-    (@decode preset $cx:ident $map:ident ($name:expr) $text:literal, $rule:expr) => {
-        $cx.field_default($map, $name, $text, &$rule)
-    };
-    (@decode optional $cx:ident $map:ident ($name:expr) $text:literal, $rule:expr) => {
-        $cx.field_optional($map, $name, &$rule)
-    };
-    (@decode required $cx:ident $map:ident ($name:expr) $text:literal, $rule:expr) => {
-        $cx.field_required($map, $name, $text, &$rule)
-    };
-    (@decode below $cx:ident $map:ident ($name:expr)) => {
-        $cx.field_section($map, $name)
-    };
+pub(super) fn names<S: Section>() -> impl Iterator<Item = &'static str> {
+    S::KEYS.iter().map(|key| key.name)
 }
-pub(super) use section;

@@ -85,7 +85,7 @@ impl Diagnostic {
     #[must_use]
     pub fn allowed<'a>(mut self, found: &str, words: impl IntoIterator<Item = &'a str>) -> Self {
         self.allowed = words.into_iter().map(str::to_owned).collect();
-        if let Some(word) = nearest(found, &self.allowed) {
+        if let Some(word) = nearest(found, self.allowed.iter().map(String::as_str)) {
             self.label = Some(format!("did you mean `{word}`?"));
         }
         self
@@ -244,19 +244,21 @@ impl From<Diagnostic> for Diagnostics {
 }
 
 /// The word that was most likely meant: few edits away for its length.
-fn nearest<'w>(found: &str, words: &'w [String]) -> Option<&'w str> {
+pub(super) fn nearest<'w>(found: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let found = found.to_ascii_lowercase();
     // Edit distance is quadratic, and nothing that long is a slip of the finger.
     if found.len() > 64 {
         return None;
     }
-    words
-        .iter()
-        .map(|word| (strsim::damerau_levenshtein(&found, &word.to_ascii_lowercase()), word))
-        .filter(|(edits, word)| *edits <= (word.chars().count().max(found.chars().count()) / 3).max(1))
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, word)| word.as_str())
-        .filter(|word| !word.is_empty())
+    let edits = |word: &str| {
+        let edits = strsim::damerau_levenshtein(&found, &word.to_ascii_lowercase());
+        // Half a word, or a word and its ending: `warning` for `warn`.
+        let is_part = found.len() >= 3 && (found.starts_with(word) || word.starts_with(&found));
+        let is_near = edits <= (word.len().max(found.len()) / 3).max(1);
+        (is_near || is_part).then_some(edits)
+    };
+    let near = words.into_iter().filter_map(|word| Some((edits(word)?, word)));
+    near.min_by_key(|(edits, _)| *edits).map(|(_, word)| word)
 }
 
 fn visible(character: char) -> char {

@@ -6,9 +6,10 @@
 //! Pure.
 
 use super::Config;
+use super::assemble::SHORT_UPSTREAM;
 use super::decode::Decoder;
 use super::diagnostic::Diagnostics;
-use super::schema::{SHORT_UPSTREAM, build};
+use super::schema::build;
 use super::source::{Source, Span};
 use super::yaml::{Entry, Node, NodeValue};
 

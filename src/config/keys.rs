@@ -12,11 +12,11 @@ use http::{HeaderName, HeaderValue, Method};
 use tracing::Level;
 
 use super::collections::{Each, EndpointsRule, HeadersRule, Named, Sections};
-use super::decode::section;
 use super::parse::{
     ADDRESS, ADDRESS_OR_NONE, CA, ENDPOINT, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, SERVER_NAME, VERSION,
 };
 use super::rules::{Count, Size, SizeLimit, Time, TimeLimit, Word, WorkersRule};
+use super::section::section;
 use super::source::Spanned;
 use super::{AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, Workers};
 

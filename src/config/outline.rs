@@ -96,16 +96,17 @@ fn write_key(key: &Key, indent: usize, unset: Unset, lines: &mut Vec<String>) {
     let is_value = matches!(rule.shape(), Shape::Value);
     let is_unset = is_value && matches!(presence, Presence::Optional(_));
     lines.extend(meaning.lines().map(|line| format!("{space}# {line}")));
-    if is_unset && unset == Unset::AsExample {
-        lines.push(format!("{space}# Not set by default; this is an example."));
-    }
-    let comment = if is_unset && unset == Unset::CommentedOut { "# " } else { "" };
+    let (comment, remark) = match unset {
+        Unset::CommentedOut if is_unset => ("# ", ""),
+        Unset::AsExample if is_unset => ("", "  # example"),
+        Unset::CommentedOut | Unset::AsExample => ("", ""),
+    };
     match rule.shape() {
         Shape::Value => {
             let (Presence::Default(text) | Presence::Optional(text) | Presence::Required(text)) = *presence else {
                 unreachable!("only sections leave the defaults to the keys below");
             };
-            lines.push(format!("{space}{comment}{name}: {text}"));
+            lines.push(format!("{space}{comment}{name}: {text}{remark}"));
         }
         Shape::Section(keys) => {
             // A section of which everything is commented out would otherwise stand there as null.
@@ -152,7 +153,7 @@ const HEADER: &str = "\
 # ${X}, ${X:-default} and ${X:?message} in a value are taken from the environment; $$ is a dollar.
 ";
 const FULL_HEADER: &str = "\
-# Every key of a Trunkline configuration, what it means and its default. Keys without a default say so.
+# Every key of a Trunkline configuration, what it means and its default. `# example` marks what has none.
 # Copy only what you change: config/minimal.yaml does the same with two lines. `trunkline check` finds mistakes.
 # Durations need a unit (ms, s, m, h, d), sizes too (B, KiB, MiB, GiB, kB, MB, GB).
 # ${X}, ${X:-default} and ${X:?message} in a value are taken from the environment; $$ is a dollar.
@@ -204,7 +205,7 @@ mod tests {
             let indent = line.len() - body.len();
             stack.retain(|(other, _)| *other < indent);
             stack.push((indent, key.to_owned()));
-            let path: String = stack.iter().map(|(_, key)| format!("/{key}")).collect();
+            let path: String = stack.iter().flat_map(|(_, key)| ["/", key]).collect();
             found.push((path, value.trim().to_owned()));
         }
         found

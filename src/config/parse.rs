@@ -272,6 +272,12 @@ fn method(text: &str) -> Result<Method, Wrong> {
     Ok(method)
 }
 
+/// A host with or without a port, as Host carries it.
+pub(super) fn is_authority(text: &str) -> bool {
+    let with_port = |text: &str| endpoint(&format!("h2c://{text}")).is_ok();
+    is_host(text) || with_port(text) || with_port(&format!("{text}:1"))
+}
+
 /// Letters, digits, `-` and `_` in labels of 1 to 63, together at most 253.
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {

@@ -292,7 +292,8 @@ fn split_unit(text: &str) -> Option<(&str, &str)> {
 
 /// An editor must accept a variable wherever a value may stand.
 fn or_variable(schema: Value) -> Value {
-    json!({"anyOf": [schema, {"type": "string", "pattern": VARIABLE}]})
+    let variable = json!({"type": "string", "pattern": VARIABLE});
+    json!({"anyOf": Value::Array(vec![schema, variable])})
 }
 
 const VARIABLE: &str = r"\$\{";

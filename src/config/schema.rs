@@ -1,28 +1,21 @@
 //! What the YAML says, made into a [`Config`].
 //!
-//! The keys are decoded first, all of them, then put together here and checked against each other in
-//! [`check`](super::check). Every section is taken apart in full, so that a new key does not compile until it has
-//! a place in [`Config`].
+//! The keys are decoded first, all of them, then put together ([`Draft`]) and checked against each other
+//! ([`check`]), so that one reading shows everything that is wrong.
 //!
 //! Pure, except for the certificate files that a configuration names: [`load`] reads them through `files`.
 
 use std::io;
 use std::path::Path;
 
+use super::Config;
+use super::assemble::Draft;
 use super::check::check;
-use super::decode::{Decoder, Fields, Section};
+use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::keys::{
-    AccessKeys, AdminKeys, EditKeys, Http2Keys, LimitKeys, ListenerKeys, ListenerTimeoutKeys, LogsKeys, MatchKeys,
-    PoolKeys, RewriteKeys, RootKeys, RouteKeys, RouteTimeoutKeys, RuntimeKeys, ShutdownKeys, TlsKeys, UpstreamKeys,
-    UpstreamTimeoutKeys,
-};
-use super::source::{Environment, Source, Span, Spanned};
+use super::keys::RootKeys;
+use super::source::{Environment, Source};
 use super::yaml::{self, Node, NodeValue};
-use super::{
-    AccessLog, Admin, Config, Endpoint, HeaderEdits, Listener, Logs, Pool, Protocol, Route, RouteMatch, RouteTimeouts,
-    Runtime, Shutdown, Upstream, UpstreamTls,
-};
 
 /// Reads the files that a configuration names.
 pub(super) type Files<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
@@ -64,310 +57,17 @@ pub(super) fn build(root: &Node, mut cx: Decoder<'_>, files: Files<'_>) -> Resul
     Ok((draft.config, diagnostics))
 }
 
-/// A configuration in which parts may be missing because they were wrong, and where its parts were written.
-pub(super) struct Draft {
-    pub(super) config: Config,
-    pub(super) listeners: Vec<ListenerMarks>,
-    pub(super) routes: Vec<RouteMarks>,
-    pub(super) upstreams: Vec<UpstreamMarks>,
-    pub(super) admin: AdminMarks,
-}
-
-/// Where the parts of a listener were written.
-pub(super) struct ListenerMarks {
-    pub(super) name: Span,
-    pub(super) address: Span,
-}
-
-pub(super) struct RouteMarks {
-    pub(super) whole: Span,
-    pub(super) name: Span,
-    pub(super) upstream: Option<Span>,
-    pub(super) rewrite: Option<Span>,
-    /// Each field that the route sets or removes.
-    pub(super) edits: Vec<(http::HeaderName, Span)>,
-}
-
-pub(super) struct UpstreamMarks {
-    pub(super) whole: Span,
-    pub(super) endpoints: Vec<Span>,
-    pub(super) min_connections: Span,
-    /// What made the connection's window: the number of streams if it was written, else the window of each.
-    pub(super) window: Span,
-    /// If any TLS setting was written.
-    pub(super) tls: Option<Span>,
-    pub(super) ca: Span,
-    /// Whether the endpoints were understood, so that what follows from them can be judged.
-    pub(super) has_endpoints: bool,
-}
-
-pub(super) struct AdminMarks {
-    pub(super) address: Span,
-    pub(super) probes: Span,
-}
-
-impl Draft {
-    fn assemble(keys: RootKeys, root: &Node, cx: &mut Decoder<'_>) -> Self {
-        let RootKeys {
-            whole: Spanned { span, .. },
-            version: Spanned { value: _one, .. },
-            listen,
-            upstream,
-            listeners,
-            routes,
-            upstreams,
-            admin,
-            shutdown,
-            logs,
-            runtime,
-        } = keys;
-        // What was written counts, not what was understood: a wrong `listen` is still the short form.
-        let written = |name: &str| match &root.value {
-            NodeValue::Map(entries) => entries.iter().find(|entry| entry.key == name).map(|entry| entry.key_span),
-            _ => None,
-        };
-        let short = SHORT.iter().find_map(|name| Some((*name, written(name)?)));
-        let long = LONG.iter().find_map(|name| Some((*name, written(name)?)));
-        let is_root_a_map = matches!(root.value, NodeValue::Map(_));
-        match (short, long) {
-            (Some((name, at)), Some((other, _))) => {
-                let message = format!("`{name}` is the short form and `{other}` the long form; they cannot be mixed");
-                let label = "move it into the long form: `trunkline check --print effective` shows how";
-                cx.note(at, Diagnostic::error(message).label(label));
-            }
-            (Some((name, at)), None) => {
-                for (missing, example) in [("listen", "127.0.0.1:8080"), ("upstream", "h2c://127.0.0.1:9000")] {
-                    if written(missing).is_none() {
-                        let message = format!("the key `{missing}` is missing beside `{name}`");
-                        cx.note(at, Diagnostic::error(message).label(format!("add `{missing}: {example}`")));
-                    }
-                }
-            }
-            (None, _) if is_root_a_map => {
-                for (missing, example) in [
-                    ("listeners", "listeners: [{ address: 127.0.0.1:8080 }]"),
-                    ("upstreams", "upstreams: { api: { endpoints: [\"h2c://127.0.0.1:9000\"] } }"),
-                ] {
-                    if written(missing).is_none() {
-                        let message = format!("the key `{missing}` is missing");
-                        let mut error = Diagnostic::error(message).label(format!("add `{example}`"));
-                        if long.is_none() {
-                            error = error.note("or use the short form: `listen:` and `upstream:`");
-                        }
-                        cx.note(span, error);
-                    }
-                }
-            }
-            (None, _) => {}
-        }
-
-        let listeners = listeners.map(|listeners| listeners.value).unwrap_or_default();
-        let (mut listeners, mut listener_marks): (Vec<_>, Vec<_>) =
-            listeners.into_iter().enumerate().filter_map(|(position, keys)| listener(keys, position)).unzip();
-        let (mut upstreams, mut upstream_marks): (Vec<_>, Vec<_>) =
-            upstreams.map(|upstreams| upstreams.value).unwrap_or_default().into_iter().map(upstream_long).unzip();
-        if let Some(address) = listen {
-            let keys = ListenerKeys { address: Some(address), ..absent(address.span, cx) };
-            let (listener, marks) = listener(keys, listeners.len()).expect("the address is there");
-            listeners.push(listener);
-            listener_marks.push(marks);
-        }
-        if let Some(endpoints) = upstream {
-            let span = endpoints.span;
-            let name = Spanned { value: SHORT_UPSTREAM.to_owned(), span, is_given: false };
-            let keys = UpstreamKeys { endpoints: Some(endpoints), ..absent(span, cx) };
-            let (upstream, marks) = upstream_long((name, keys));
-            upstreams.push(upstream);
-            upstream_marks.push(marks);
-        }
-        let (mut routes, mut route_marks): (Vec<_>, Vec<_>) = routes
-            .map(|routes| routes.value)
-            .unwrap_or_default()
-            .into_iter()
-            .enumerate()
-            .map(|(position, keys)| route(keys, position))
-            .unzip();
-        if written("routes").is_none() {
-            match &upstreams[..] {
-                [only] => {
-                    let upstream = Some(Spanned { value: only.name.clone(), span, is_given: false });
-                    let (route, marks) = route(RouteKeys { upstream, ..absent(span, cx) }, 0);
-                    routes.push(route);
-                    route_marks.push(marks);
-                }
-                [] => {}
-                [first, ..] => {
-                    let label = format!("add `routes: [{{ upstream: {} }}]`", first.name);
-                    let message = "the key `routes` is missing; with several upstreams it says which one gets what";
-                    cx.note(written("upstreams").unwrap_or(span), Diagnostic::error(message).label(label));
-                }
-            }
-        }
-
-        let (admin, admin_marks) = admin_part(admin);
-        let ShutdownKeys { whole: _, delay, timeout } = shutdown;
-        let RuntimeKeys { whole: _, workers } = runtime;
-        Self {
-            config: Config {
-                listeners,
-                routes,
-                upstreams,
-                admin,
-                shutdown: Shutdown { delay: delay.value, timeout: timeout.value },
-                logs: logs_part(logs),
-                runtime: Runtime { workers: workers.value },
-            },
-            listeners: listener_marks,
-            routes: route_marks,
-            upstreams: upstream_marks,
-            admin: admin_marks,
-        }
-    }
-}
-
-/// A section of which nothing was written; its required keys are filled in by the caller.
-fn absent<S: Section>(span: Span, cx: &Decoder<'_>) -> S {
-    S::decode(&Fields::empty(span), &mut Decoder::muted(cx))
-}
-
-fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMarks)> {
-    let ListenerKeys { whole: Spanned { span, .. }, name, address, max_connections, timeouts, limits } = keys;
-    let ListenerTimeoutKeys { whole: _, header, idle } = timeouts;
-    let LimitKeys { whole: _, header_bytes, headers, body_bytes } = limits;
-    let address = address?;
-    let marks = ListenerMarks { name: name.as_ref().map_or(span, |name| name.span), address: address.span };
-    let listener = Listener {
-        name: name.map_or_else(|| format!("listener-{}", position + 1), |name| name.value),
-        address: address.value,
-        max_connections: max_connections.value,
-        header_timeout: header.value,
-        idle_timeout: idle.value,
-        header_bytes_max: usize::try_from(header_bytes.value).expect("the rule's range fits"),
-        headers_max: headers.value as usize,
-        body_bytes_max: body_bytes.value,
-    };
-    Some((listener, marks))
-}
-
-fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
-    let RouteKeys { whole: Spanned { span, .. }, name, r#match, upstream, timeouts, request_headers, rewrite } = keys;
-    let MatchKeys { whole: _, hosts, path_prefix, methods, headers } = r#match;
-    let RouteTimeoutKeys { whole: _, response_header, stream_idle, request } = timeouts;
-    let EditKeys { whole: _, set, remove } = request_headers;
-    let RewriteKeys { whole: _, path_prefix: rewrite } = rewrite;
-
-    let set = set.map(|set| set.value).unwrap_or_default();
-    let remove = remove.map(|remove| remove.value).unwrap_or_default();
-    let edits = set.iter().map(|(name, _)| name).chain(&remove).map(|name| (name.value.clone(), name.span)).collect();
-    let marks = RouteMarks {
-        whole: span,
-        name: name.as_ref().map_or(span, |name| name.span),
-        upstream: upstream.as_ref().map(|upstream| upstream.span),
-        rewrite: rewrite.as_ref().map(|rewrite| rewrite.span),
-        edits,
-    };
-    let route = Route {
-        name: name.map_or_else(|| format!("route-{}", position + 1), |name| name.value),
-        matches: RouteMatch {
-            hosts: hosts.map(values).unwrap_or_default(),
-            path_prefix: path_prefix.map(|prefix| prefix.value),
-            methods: methods.map(values).unwrap_or_default(),
-            headers: headers.map(|headers| fields(headers.value)).unwrap_or_default(),
-        },
-        upstream: upstream.map(|upstream| upstream.value).unwrap_or_default(),
-        timeouts: RouteTimeouts {
-            response_header: response_header.value,
-            stream_idle: stream_idle.value,
-            request: request.value,
-        },
-        request_headers: HeaderEdits { set: fields(set), remove: remove.into_iter().map(|name| name.value).collect() },
-        rewrite_path_prefix: rewrite.map(|prefix| prefix.value),
-    };
-    (route, marks)
-}
-
-fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, UpstreamMarks) {
-    let UpstreamKeys { whole: Spanned { span, .. }, endpoints, balance, pool, http2, timeouts, tls } = keys;
-    let PoolKeys {
-        whole: _,
-        min_connections,
-        max_connections,
-        max_streams_per_connection,
-        max_pending,
-        pending_timeout,
-        idle_timeout,
-    } = pool;
-    let Http2Keys { whole: _, stream_window } = http2;
-    let UpstreamTimeoutKeys { whole: _, connect } = timeouts;
-    let TlsKeys { whole: tls, ca, server_name } = tls;
-
-    let endpoints = endpoints.map(|endpoints| endpoints.value).unwrap_or_default();
-    let marks = UpstreamMarks {
-        whole: span,
-        endpoints: endpoints.iter().map(|endpoint| endpoint.span).collect(),
-        min_connections: min_connections.span,
-        window: if max_streams_per_connection.is_given { max_streams_per_connection.span } else { stream_window.span },
-        tls: tls.is_given.then_some(tls.span),
-        ca: ca.span,
-        has_endpoints: !endpoints.is_empty(),
-    };
-    let endpoints: Vec<Endpoint> = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
-    let is_http1 = |endpoint: &Endpoint| endpoint.protocol == Protocol::Http1;
-    let default = if endpoints.iter().any(is_http1) { HTTP1_CONNECTIONS } else { HTTP2_CONNECTIONS };
-    let upstream = Upstream {
-        name: name.value,
-        endpoints,
-        balance: balance.value,
-        pool: Pool {
-            min_connections: min_connections.value,
-            max_connections: max_connections.map_or(default, |max| max.value),
-            max_streams_per_connection: max_streams_per_connection.value,
-            max_pending: max_pending.value,
-            pending_timeout: pending_timeout.value,
-            idle_timeout: idle_timeout.value,
-        },
-        stream_window_bytes: u32::try_from(stream_window.value).expect("the rule's range fits"),
-        connect_timeout: connect.value,
-        tls: UpstreamTls { ca: ca.value, server_name: server_name.map(|name| name.value) },
-    };
-    (upstream, marks)
-}
-
-fn admin_part(keys: AdminKeys) -> (Admin, AdminMarks) {
-    let AdminKeys { whole: _, address, probes } = keys;
-    let marks = AdminMarks { address: address.span, probes: probes.span };
-    (Admin { address: address.value, probes: probes.value }, marks)
-}
-
-fn logs_part(keys: LogsKeys) -> Logs {
-    let LogsKeys { whole: _, level, access } = keys;
-    let AccessKeys { whole: _, only, format, output } = access;
-    let access = AccessLog { only: only.value, format: format.value, output: output.value };
-    Logs { level: level.value, access }
-}
-
-fn values<T>(list: Spanned<Vec<Spanned<T>>>) -> Vec<T> {
-    list.value.into_iter().map(|item| item.value).collect()
-}
-
-fn fields(headers: super::keys::Headers) -> Vec<(http::HeaderName, http::HeaderValue)> {
-    headers.into_iter().map(|(name, value)| (name.value, value)).collect()
-}
-
-const SHORT: [&str; 2] = ["listen", "upstream"];
-const LONG: [&str; 3] = ["listeners", "routes", "upstreams"];
-/// What the short form's upstream is called in logs and metrics.
-pub(super) const SHORT_UPSTREAM: &str = "default";
-const HTTP2_CONNECTIONS: u32 = 4;
-const HTTP1_CONNECTIONS: u32 = 128;
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
 
-    use super::super::{AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Workers};
+    use super::super::{
+        AccessLog, AccessLogFormat, AccessLogOnly, AccessLogOutput, Admin, Balance, CaSource, Endpoint, HeaderEdits,
+        Listener, Logs, Pool, Protocol, Route, RouteMatch, RouteTimeouts, Runtime, Severity, Shutdown, Upstream,
+        UpstreamTls, Workers,
+    };
     use super::*;
 
     fn env(name: &str) -> Option<String> {
@@ -426,8 +126,8 @@ mod tests {
                     matches: RouteMatch::default(),
                     upstream: "default".to_owned(),
                     timeouts: RouteTimeouts {
-                        response_header: Some(Duration::from_secs(60)),
-                        stream_idle: Some(Duration::from_secs(300)),
+                        response_header: Some(Duration::from_mins(1)),
+                        stream_idle: Some(Duration::from_mins(5)),
                         request: None,
                     },
                     request_headers: HeaderEdits::default(),
@@ -448,7 +148,7 @@ mod tests {
                         max_streams_per_connection: 100,
                         max_pending: 1024,
                         pending_timeout: Duration::from_secs(1),
-                        idle_timeout: Duration::from_secs(300),
+                        idle_timeout: Duration::from_mins(5),
                     },
                     stream_window_bytes: 256 << 10,
                     connect_timeout: Duration::from_secs(1),
@@ -600,6 +300,34 @@ error: unknown key `zebra` in upstreams.api
    |     ^^^^^
    = allowed: endpoints, balance, pool, http2, timeouts, tls
 "
+        );
+    }
+
+    #[test]
+    fn no_number_of_warnings_hides_an_error() {
+        let idle: Vec<_> = (0..300).map(|n| format!("  u{n}: {{ endpoints: [h2c://a:1] }}\n")).collect();
+        let last = "  last: { endpoints: [h2c://a:1, h2c://a:1] }\n";
+        let text = format!("{LONG}routes: [{{ upstream: last }}]\nupstreams:\n{}{last}", idle.concat());
+        let errors = read(&text).unwrap_err();
+        assert_eq!((errors.count(Severity::Error), errors.count(Severity::Warning)), (1, 101));
+        assert_eq!(errors.list.last().unwrap().message, "200 more are not shown");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_not_missing_as_well() {
+        assert_eq!(
+            bad("lisen: 1.2.3.4:1\nupstream: h2c://a:1\n"),
+            ["1:1 unknown key `lisen` at the top level; did you mean `listen`?"]
+        );
+        let text = "listeners: [{ adress: 1.2.3.4:1 }]\nupstreams: { api: { endpoints: [h2c://a:1] } }\n";
+        assert_eq!(bad(text), ["1:15 unknown key `adress` in listeners[0]; did you mean `address`?"]);
+    }
+
+    #[test]
+    fn block_scalars_are_values_like_others() {
+        assert_eq!(
+            good("listen: >\n  1.2.3.4:1\nupstream: |\n  h2c://a:1\n"),
+            good("listen: 1.2.3.4:1\nupstream: h2c://a:1\n")
         );
     }
 

@@ -36,7 +36,7 @@ impl Source {
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let good = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count();
+            let line = error.as_bytes()[..good].split(|byte| *byte == b'\n').count();
             Diagnostic::error(format!(
                 "{name} is not UTF-8 text: the first wrong byte is number {good}, in line {line}"
             ))

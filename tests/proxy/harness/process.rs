@@ -1,0 +1,27 @@
+//! What a process holds: memory and descriptors, as the kernel counts them.
+
+use std::fs;
+
+/// Resident memory of this process in bytes.
+pub fn resident_bytes() -> u64 {
+    resident_bytes_of(std::process::id())
+}
+
+/// Resident memory of a child in bytes.
+///
+/// `VmRSS` of `status` is the number of `statm` in a unit that does not depend on the page size.
+pub fn resident_bytes_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a live process has VmRSS");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("VmRSS is a number in kB");
+    kib * 1024
+}
+
+/// Open descriptors of this process. Tests of one binary share it: compare only where nothing else runs.
+pub fn open_descriptors() -> usize {
+    open_descriptors_of(std::process::id())
+}
+
+pub fn open_descriptors_of(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").count()
+}

@@ -1,0 +1,10 @@
+//! The proxy from outside: real sockets, real origins, one file per topic.
+//!
+//! Every test starts its own origin, proxy and clients on port 0, waits for conditions and never for time,
+//! and ends what it started. `selftest` shows that the harness itself tells the truth.
+
+#![allow(clippy::unwrap_used, reason = "a test harness: a panic is how it reports")]
+#![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
+
+mod harness;
+mod selftest;
