@@ -315,7 +315,7 @@ mod tests {
         let histogram = Histogram::default();
         histogram.record(Duration::from_micros(100));
         histogram.record(Duration::from_nanos(100_001));
-        histogram.record(Duration::from_secs(3600));
+        histogram.record(Duration::from_hours(1));
         let mut sum = HistogramSum::default();
         sum.add(&histogram);
         assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[BUCKETS_NS.len()], sum.count()), (1, 1, 1, 3));

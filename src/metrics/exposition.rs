@@ -1,11 +1,7 @@
-//! The figures as text for Prometheus: OpenMetrics 1.0, which the 0.0.4 parsers of other scrapers read as well.
+//! The figures as text for Prometheus: `OpenMetrics` 1.0, which the 0.0.4 parsers of other scrapers read as well.
 //!
 //! Written at each scrape from one [`Figures`] through prometheus-client's encoder; nothing is registered, and nothing
 //! is counted here. All that is known about one endpoint carries `upstream` and `endpoint`.
-//!
-//! Zeros: a set of values that is short, or whose every value may be waited for by an alert (`faults`), is given in
-//! full, so that the first event is a step from 0 and not the birth of a series. The HTTP/2 codes and the reasons of
-//! failed dials, long sets for each endpoint, show only what has happened.
 //!
 //! `side` is who sent it, in the words of the access log: `upstream` or `proxy`.
 //!
@@ -65,7 +61,7 @@ impl Sheet<'_> {
             "From the request head to the last byte of the answer, by route and class of status.",
             durations,
         )?;
-        self.gauge("trunkline_requests_in_flight", "Requests that are not answered yet.", figures.requests_in_flight)?;
+        self.gauge("trunkline_requests_in_flight", "Requests that are not answered yet.", &figures.requests_in_flight)?;
         self.counters(
             "trunkline_faults",
             "Requests that did not go as the client asked.",
@@ -81,7 +77,7 @@ impl Sheet<'_> {
 
     fn downstream(&mut self, figures: &Figures) -> fmt::Result {
         let downstream = &figures.downstream;
-        self.gauge("trunkline_downstream_connections", "Open client connections.", downstream.connections)?;
+        self.gauge("trunkline_downstream_connections", "Open client connections.", &downstream.connections)?;
         self.counter("trunkline_downstream_accepted", "Client connections accepted.", downstream.accepted)?;
         self.counter(
             "trunkline_downstream_handed_over",
@@ -107,7 +103,7 @@ impl Sheet<'_> {
             }),
         )?;
         if let Some(ratio) = figures.fan_in_ratio {
-            self.gauge("trunkline_fan_in_ratio", "Client connections per upstream connection.", ratio)?;
+            self.gauge("trunkline_fan_in_ratio", "Client connections per upstream connection.", &ratio)?;
         }
         self.gauges("trunkline_upstream_streams", "Open streams.", all.iter().map(|it| (name(it), it.streams)))?;
         self.gauges(
@@ -133,19 +129,18 @@ impl Sheet<'_> {
         self.counters(
             "trunkline_dial_failures",
             "Connections that could not be made.",
-            all.iter().flat_map(|it| seen(each(it, "reason", &it.dial_failures))),
+            all.iter().flat_map(|it| each(it, "reason", &it.dial_failures)),
         )?;
         self.counters(
             "trunkline_goaway",
             "GOAWAY frames, by who sent them.",
-            all.iter().flat_map(|it| seen(sided(it, "upstream", &it.goaway_received))),
+            all.iter().flat_map(|it| sided(it, "upstream", &it.goaway_received)),
         )?;
         self.counters(
             "trunkline_resets",
             "Streams ended by RST_STREAM, by who sent it.",
-            all.iter().flat_map(|it| {
-                seen(sided(it, "upstream", &it.resets_received).chain(sided(it, "proxy", &it.resets_sent)))
-            }),
+            all.iter()
+                .flat_map(|it| sided(it, "upstream", &it.resets_received).chain(sided(it, "proxy", &it.resets_sent))),
         )
     }
 
@@ -173,12 +168,12 @@ impl Sheet<'_> {
         self.gauge(
             "trunkline_config_last_reload_success",
             "1 if the latest reload was taken (or none was asked for), 0 if the old configuration was kept.",
-            i64::from(standing.is_reloaded),
+            &i64::from(standing.is_reloaded),
         )?;
         self.gauge(
             "trunkline_config_generation",
             "The number of configurations taken since the start.",
-            standing.config_generation,
+            &standing.config_generation,
         )?;
         let build = [("version", &*standing.version), ("os", OS), ("arch", ARCH)];
         // A gauge rather than OpenMetrics' info: 0.0.4 parsers refuse the type.
@@ -200,11 +195,11 @@ impl Sheet<'_> {
         ];
         for (name, help, value) in gauges {
             if let Some(value) = value {
-                self.gauge(name, help, value)?;
+                self.gauge(name, help, &value)?;
             }
         }
         if let Some(seconds) = process.start_time_seconds {
-            self.gauge("process_start_time_seconds", "When the process started, since 1970.", seconds)?;
+            self.gauge("process_start_time_seconds", "When the process started, since 1970.", &seconds)?;
         }
         Ok(())
     }
@@ -213,8 +208,8 @@ impl Sheet<'_> {
         self.0.encode_descriptor(name, help, None, kind)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge)?.encode_gauge(&value)
+    fn gauge(&mut self, name: &str, help: &str, value: &impl EncodeGaugeValue) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge)?.encode_gauge(value)
     }
 
     fn gauges<L: EncodeLabelSet>(
@@ -304,11 +299,6 @@ fn sided<'f>(
     tally
         .iter()
         .map(move |(code, count): (&Cow<'_, str>, _)| ([upstream, endpoint, ("side", side), ("code", &**code)], *count))
-}
-
-/// Those that have happened.
-fn seen<L>(samples: impl Iterator<Item = (L, u64)>) -> impl Iterator<Item = (L, u64)> {
-    samples.filter(|(_, count)| *count > 0)
 }
 
 #[cfg(test)]

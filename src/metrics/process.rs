@@ -2,7 +2,7 @@
 //!
 //! Read from `/proc/self` when someone looks; what cannot be read is absent rather than zero.
 //!
-//! Runs on control. See proc_pid_stat(5), proc_pid_status(5), proc_pid_limits(5).
+//! Runs on control. See `proc_pid_stat(5)`, `proc_pid_status(5)`, `proc_pid_limits(5)`.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ impl ProcessFigures {
     }
 }
 
-/// A field of `/proc/self/stat` by its number in proc_pid_stat(5). The second one, the name of the program, may hold
+/// A field of `/proc/self/stat` by its number in `proc_pid_stat(5)`. The second one, the name of the program, may hold
 /// spaces and parentheses, so counting starts behind its last parenthesis.
 fn stat_field(stat: &str, number: usize) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
@@ -64,7 +64,7 @@ fn soft_limit(limits: &str, key: &str) -> Option<u64> {
     line(limits, key)?.split_whitespace().next()?.parse().ok()
 }
 
-/// USER_HZ: the unit of times in `/proc`, 100 on every architecture that Rust builds Linux programs for.
+/// `USER_HZ`: the unit of times in `/proc`, 100 on every architecture that Rust builds Linux programs for.
 const TICKS_PER_SECOND: f64 = 100.0;
 const UTIME: usize = 14;
 const STIME: usize = 15;

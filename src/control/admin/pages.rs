@@ -8,6 +8,8 @@
 mod readiness;
 mod status;
 
+use std::fmt::Write as _;
+
 use http::StatusCode;
 
 use super::Access;
@@ -99,12 +101,11 @@ impl Page {
 
     pub(super) async fn reply(self, control: &Control, access: Access, query: &str) -> Reply {
         match self {
-            Self::Livez => Reply::text(StatusCode::OK, "ok\n"),
             Self::Readyz => readiness::reply(control, query),
             Self::Startupz if control.stage() == Stage::Starting => {
                 Reply::text(StatusCode::SERVICE_UNAVAILABLE, "starting\n")
             }
-            Self::Startupz => Reply::text(StatusCode::OK, "ok\n"),
+            Self::Livez | Self::Startupz => Reply::text(StatusCode::OK, "ok\n"),
             Self::Metrics => Reply {
                 media_type: exposition::CONTENT_TYPE,
                 ..Reply::text(StatusCode::OK, exposition::text(control.figures()))
@@ -148,7 +149,7 @@ pub(super) fn not_found(access: Access) -> Reply {
     let mut text = "there is no such path; there are:\n".to_owned();
     for page in Page::of(access) {
         let method = if page.is_change() { "POST" } else { "GET" };
-        text.push_str(&format!("{method:<4} {:<12} {}\n", page.path(), page.about()));
+        writeln!(text, "{method:<4} {:<12} {}", page.path(), page.about()).expect("writing to a string cannot fail");
     }
     Reply::text(StatusCode::NOT_FOUND, text)
 }
@@ -177,7 +178,7 @@ async fn reload(control: &Control) -> Reply {
 }
 
 fn json(figures: &impl serde::Serialize) -> Reply {
-    let mut body = serde_json::to_string_pretty(figures).expect("figures have string keys only");
+    let mut body = serde_json::to_string(figures).expect("figures have string keys only");
     body.push('\n');
     Reply { media_type: "application/json", ..Reply::text(StatusCode::OK, body) }
 }

@@ -12,24 +12,18 @@ use crate::metrics::figures::Figures;
 /// Nothing listens at the upstream, and a drain lasts until somebody ends it.
 fn config() -> Config {
     let yaml = "
-listen: 127.0.0.1:8080
+listeners: [{ name: http, address: \"127.0.0.1:0\" }]
 routes:
   - name: all
     upstream: api
     request_headers: { set: { authorization: Bearer hidden-token } }
 upstreams:
   api: { endpoints: [\"h2c://127.0.0.1:1\"] }
+admin: { address: \"127.0.0.1:0\", probes: \"127.0.0.1:0\" }
 shutdown: { delay: 1h, timeout: 1s }
 runtime: { workers: 2 }
 ";
-    let yaml = yaml.replace("listen: 127.0.0.1:8080\n", "listeners: [{ name: http, address: \"127.0.0.1:8080\" }]\n");
-    let (mut config, _) =
-        config::load(&Source::new("test.yaml", yaml), &|_| None).map_err(|it| it.to_string()).unwrap();
-    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.listeners[0].address = any_port;
-    config.admin.address = Some(any_port);
-    config.admin.probes = Some(any_port);
-    config
+    config::load(&Source::new("test.yaml", yaml), &|_| None).unwrap_or_else(|errors| panic!("{errors}")).0
 }
 
 struct Started {
@@ -77,10 +71,15 @@ impl Answer {
 
 /// One request on a connection of its own; `fields` are whole lines. Host is the address unless they have one.
 fn ask(address: SocketAddr, method: &str, path: &str, fields: &str) -> Answer {
+    let host = if fields.contains("host:") { String::new() } else { format!("host: {address}\r\n") };
+    send(address, &format!("{method} {path} HTTP/1.1\r\n{host}{fields}connection: close\r\n\r\n"))
+}
+
+/// Sends `request` and reads until the server closes.
+fn send(address: SocketAddr, request: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(BOUND)).unwrap();
-    let host = if fields.contains("host:") { String::new() } else { format!("host: {address}\r\n") };
-    write!(stream, "{method} {path} HTTP/1.1\r\n{host}{fields}connection: close\r\n\r\n").unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -193,8 +192,10 @@ fn what_another_web_site_asks_for_is_not_done() {
 #[test]
 fn a_drain_is_told_until_the_process_ends() {
     let mut started = Started::new(None);
-    let origin = format!("origin: http://{}\r\ncontent-length: 2\r\n", started.full);
-    let mut drained = ask_with_body(started.full, "/drain", &origin, "{}");
+    let address = started.full;
+    let with_body =
+        format!("POST /drain HTTP/1.1\r\nhost: {address}\r\norigin: http://{address}\r\ncontent-length: 2\r\n\r\n{{}}");
+    let mut drained = send(address, &with_body);
     assert_eq!((drained.status, drained.body.as_str()), (200, "draining\n"));
     for address in [started.full, started.probes] {
         let answer = ask(address, "GET", "/readyz", "");
@@ -202,13 +203,8 @@ fn a_drain_is_told_until_the_process_ends() {
         assert_eq!(ask(address, "GET", "/livez", "").status, 200);
         assert_eq!(ask(address, "GET", "/startupz", "").status, 200);
     }
-    // Without asking for it, since the process drains.
-    let mut stream = TcpStream::connect(started.probes).unwrap();
-    stream.set_read_timeout(Some(BOUND)).unwrap();
-    write!(stream, "GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    assert!(text.contains("connection: close"), "{text}");
+    // The server closes although it was not asked to.
+    assert!(send(started.probes, "GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n").has("connection: close"));
 
     drained = started.post("/drain");
     assert_eq!((drained.status, drained.body.as_str()), (200, "draining already\n"));
@@ -217,16 +213,6 @@ fn a_drain_is_told_until_the_process_ends() {
     let ending = started.process.take().unwrap().join();
     assert_eq!(ending.cut_connections, 0);
     assert!(TcpStream::connect(started.full).is_err());
-}
-
-fn ask_with_body(address: SocketAddr, path: &str, fields: &str, body: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(BOUND)).unwrap();
-    write!(stream, "POST {path} HTTP/1.1\r\nhost: {address}\r\n{fields}\r\n{body}").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    Answer { status: head["HTTP/1.1 ".len()..][..3].parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
 }
 
 #[test]

@@ -19,7 +19,7 @@ struct Parsed {
 }
 
 impl Parsed {
-    /// Panics on everything that OpenMetrics does not allow here.
+    /// Panics on everything that `OpenMetrics` does not allow here.
     fn new(text: &str) -> Self {
         let body = text.strip_suffix("# EOF\n").expect("the text ends with EOF");
         let mut parsed = Self { types: BTreeMap::new(), samples: Vec::new() };
@@ -103,7 +103,7 @@ fn registry() -> Registry {
         registry.workers()[worker].downstream_connections.add(10);
         registry.workers()[worker].faults.increment("pool_full");
         registry.route(worker, "reads").record(Some(200), Duration::from_millis(3));
-        registry.route(worker, "reads").record(Some(503), Duration::from_secs(60));
+        registry.route(worker, "reads").record(Some(503), Duration::from_mins(1));
         let endpoint = registry.endpoint(worker, &("api".to_owned(), ENDPOINT.to_owned()));
         endpoint.active.set(1);
         endpoint.streams.set(3);

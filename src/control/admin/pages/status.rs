@@ -25,9 +25,9 @@ fn write(out: &mut String, figures: &Figures, listeners: &[(String, SocketAddr)]
     let reload = if standing.is_reloaded { "" } else { " (the latest reload failed, the old one is kept)" };
     writeln!(
         out,
-        "<p><b>{}</b> for {} s with {} workers, configuration {}{reload}</p>",
+        "<p><b>{}</b> for {:.0} s with {} workers, configuration {}{reload}</p>",
         Escaped(&standing.stage),
-        standing.uptime_seconds as u64,
+        standing.uptime_seconds,
         figures.workers,
         standing.config_generation,
     )?;
