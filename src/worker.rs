@@ -39,11 +39,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 pub use admission::{ConnectionPermit, ListenerShared};
 pub use crew::{Command, Crew};
 pub use dial::Target;
-<<<<<<< HEAD
-=======
-pub use listener::{ConnectionPermit, ListenerShared};
 pub use probe::{PeerSettings, ProbeFailure, ProbeReport};
->>>>>>> cli
 pub use share::EndpointShared;
 pub use snapshot::{Snapshot, UpstreamSnapshot};
 

@@ -216,7 +216,12 @@ impl Call<'_> {
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, stream) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
-        let source = if framing == ResponseBody::None { Source::Ended } else { Source::Http2 { stream, permit } };
+        let left_bytes = match framing {
+            ResponseBody::None => Some(0),
+            ResponseBody::Sized(length) => Some(length),
+            ResponseBody::Unsized => None,
+        };
+        let source = Source::Http2 { stream, permit, left_bytes };
         let upload = upload.map(|upload| AbortOnDrop(tokio::task::spawn_local(upload).abort_handle()));
         Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload })
     }
