@@ -1,5 +1,6 @@
 //! The real `trunkline` binary.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
@@ -58,6 +59,28 @@ impl Proxy {
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait()
+    }
+
+    /// How many requests of others than leaving clients have failed, by reason, as the access log tells it. Complete
+    /// after the end of the process.
+    pub fn failures(&self) -> BTreeMap<String, u64> {
+        let mut failures = BTreeMap::new();
+        for line in self.process.text().lines().filter(|line| line.starts_with('{')) {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let reason = line["reason"].as_str().expect("every line has its reason");
+            if reason != "client_gone" {
+                *failures.entry(reason.to_owned()).or_default() += 1;
+            }
+        }
+        failures
+    }
+
+    /// Ends it and waits for its end.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "{status}\n{}", self.log());
     }
 
     /// All that it has logged.
