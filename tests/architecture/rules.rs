@@ -30,16 +30,16 @@ const PURE: &[&str] = &["config", "error", "route", "balance", "translate"];
 /// What the files of `worker/` may import of each other; never upwards. A file without a row is a leaf: all the
 /// others may use it, and it may use only leaves.
 const WORKER: &[(&str, &[&str])] = &[
-    ("listener", &["admission", "crew", "downstream", "local"]),
-    ("downstream", &["admission", "client", "exchange", "forward", "local"]),
+    ("listener", &["crew", "downstream", "local"]),
+    ("downstream", &["client", "exchange", "forward", "local"]),
     ("forward", &["body", "client", "exchange", "exclusive", "http1", "mux", "pool", "routing", "tunnel", "upload"]),
     ("tunnel", &["body", "client", "mux"]),
     ("body", &["client", "exchange", "exclusive", "mux", "upload"]),
     ("upload", &["client", "mux"]),
     ("exchange", &["local", "routing"]),
-    ("client", &["admission", "local"]),
+    ("client", &["local"]),
     ("local", &["crew", "routing", "snapshot"]),
-    ("crew", &["admission", "snapshot"]),
+    ("crew", &["snapshot"]),
     ("routing", &["exclusive", "pool", "share", "snapshot"]),
     ("snapshot", &["share"]),
     ("pool", &["dial", "mux", "share"]),
@@ -49,8 +49,6 @@ const WORKER: &[(&str, &[&str])] = &[
     ("probe", &["dial", "mux", "share"]),
     ("dial", &["mux"]),
     ("mux", &[]),
-    ("admission", &[]),
-    ("timer", &[]),
 ];
 
 /// Words that must not appear in the code of some modules: which modules, the words, the rule.
