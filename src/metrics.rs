@@ -6,6 +6,7 @@
 
 pub mod exposition;
 pub mod figures;
+pub mod latency;
 pub mod process;
 
 use std::collections::BTreeMap;
@@ -307,7 +308,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use super::figures::HistogramSum;
+    use super::latency::HistogramSum;
     use super::*;
 
     #[test]

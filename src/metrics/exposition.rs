@@ -17,7 +17,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::BUCKETS_NS;
-use super::figures::{EndpointFigures, Figures, HistogramSum, Tally};
+use super::figures::{EndpointFigures, Figures, Tally};
+use super::latency::HistogramSum;
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::{Access, Page};
 use crate::metrics::STATUS_CLASSES;
-use crate::metrics::figures::{Figures, HistogramSum};
+use crate::metrics::figures::Figures;
+use crate::metrics::latency::HistogramSum;
 
 /// Draws the page.
 pub(super) fn page(figures: &Figures, listeners: &[(String, SocketAddr)], access: Access) -> String {
