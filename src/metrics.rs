@@ -43,6 +43,11 @@ impl Gauge {
         self.0.store(self.0.load(Ordering::Relaxed) + change, Ordering::Relaxed);
     }
 
+    /// Like [`Gauge::add`], from any thread.
+    pub fn add_shared(&self, change: i64) {
+        self.0.fetch_add(change, Ordering::Relaxed);
+    }
+
     pub fn set(&self, value: i64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -91,7 +96,8 @@ impl Histogram {
     }
 }
 
-/// Counters that share a name and differ in one label with a closed set of values.
+/// Counters that share a name and differ in one label with a closed set of values. They count what is rare, from any
+/// thread.
 #[derive(Debug)]
 pub struct Labelled {
     names: &'static [&'static str],
@@ -106,7 +112,7 @@ impl Labelled {
     /// Counts under `name`, or under the last name of the set when it is not in it.
     pub fn increment(&self, name: &str) {
         let index = self.names.iter().position(|known| *known == name).unwrap_or(self.names.len() - 1);
-        self.counters[index].increment();
+        self.counters[index].0.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {

@@ -6,7 +6,8 @@
 //!
 //! Does not know what a request is, beyond its body's type. RFC 9112 §9.3.
 
-use std::rc::Rc;
+use std::cell::Cell;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,31 +20,34 @@ use super::share::EndpointShared;
 use crate::error::{Fault, ProxyFault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
 
+/// Between a failed dial and the next one for the same request.
 const BACKOFF: Duration = Duration::from_millis(50);
+/// Between failed dials in the background.
+const REDIAL: Duration = Duration::from_millis(250);
 /// One worker's access to the connections.
 pub(crate) struct Exclusive {
     shared: Arc<EndpointShared>,
     worker: usize,
     pub(crate) metrics: Arc<EndpointMetrics>,
+    /// A task dials until the endpoint is reached.
+    is_dialling: Cell<bool>,
+    me: Weak<Exclusive>,
 }
 
 impl Exclusive {
     pub(crate) fn new(shared: Arc<EndpointShared>, worker: usize, metrics: Arc<EndpointMetrics>) -> Rc<Self> {
-        let exclusive = Rc::new(Self { shared, worker, metrics });
+        let exclusive =
+            Rc::new_cyclic(|me| Self { shared, worker, metrics, is_dialling: Cell::new(false), me: me.clone() });
         if worker == 0 {
             // One connection tells at once whether the service is there.
-            let eager = exclusive.clone();
-            tokio::task::spawn_local(async move {
-                if let Err(fault) = eager.acquire().await {
-                    tracing::debug!(fault = fault.reason(), "no connection at start");
-                }
-            });
+            exclusive.dial_until_reached();
         }
         exclusive
     }
 
-    pub(crate) fn is_down(&self) -> bool {
-        self.shared.health.is_down()
+    /// Its last dial failed: other endpoints come first.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.shared.health.is_failing()
     }
 
     fn pool(&self) -> &Http1Pool {
@@ -60,7 +64,7 @@ impl Exclusive {
     /// Dropping the future gives the place to the next one; a dial in progress goes on and is pooled.
     pub(crate) async fn acquire(&self) -> Result<ExclusivePermit, Fault> {
         let health = &self.shared.health;
-        if health.is_down() && !health.may_probe() {
+        if health.is_down() {
             self.metrics.rejected.increment("unavailable");
             return Err(ProxyFault::NoHealthyEndpoint.into());
         }
@@ -70,35 +74,64 @@ impl Exclusive {
         };
         let start = Instant::now();
         let deadline = start + self.shared.pool.pending_timeout;
-        self.metrics.pending.add(1);
-        let waited = WaitRecord { metrics: &self.metrics, start };
-        let pool = self.pool();
-        let lease = loop {
-            let mut failures = pool.failures.subscribe();
-            let fault = tokio::select! {
-                biased;
-                lease = pool.bb8.get_owned() => match lease {
-                    Ok(lease) => break lease,
-                    Err(_) => health.fault().map_or(Fault::Proxy(ProxyFault::PoolWaitTimeout), Fault::Upstream),
-                },
-                fault = next_failure(&mut failures) => {
-                    health.dial_failed(&self.shared.target, fault);
-                    Fault::Upstream(fault)
+        let _waited = WaitRecord::new(&self.metrics, start);
+        loop {
+            let fault = match self.lease().await {
+                Ok(lease) => {
+                    self.metrics.streams.add(1);
+                    self.metrics.requests.increment();
+                    return Ok(ExclusivePermit { lease, metrics: self.metrics.clone() });
                 }
+                Err(fault) => fault,
             };
             if health.is_down() || Instant::now() + BACKOFF >= deadline {
-                self.metrics.rejected.increment(if health.fault().is_some() { "unavailable" } else { "timeout" });
+                self.metrics.rejected.increment(if health.is_failing() { "unavailable" } else { "timeout" });
                 return Err(fault);
             }
             tokio::time::sleep(BACKOFF).await;
-        };
-        drop(waited);
-        if health.fault().is_some() {
-            health.dial_succeeded(&self.shared.target);
         }
-        self.metrics.streams.add(1);
-        self.metrics.requests.increment();
-        Ok(ExclusivePermit { lease, metrics: self.metrics.clone() })
+    }
+
+    /// One check-out: a connection that is free, or that becomes free or is dialled within `pending_timeout`.
+    async fn lease(&self) -> Result<Http1Lease, Fault> {
+        let health = &self.shared.health;
+        let pool = self.pool();
+        let mut failures = pool.failures.subscribe();
+        tokio::select! {
+            biased;
+            lease = pool.bb8.get_owned() => match lease {
+                Ok(lease) => {
+                    if health.is_failing() {
+                        health.dial_succeeded(&self.shared.target);
+                    }
+                    Ok(lease)
+                }
+                Err(_) => Err(health.fault().map_or(Fault::Proxy(ProxyFault::PoolWaitTimeout), Fault::Upstream)),
+            },
+            fault = next_failure(&mut failures) => {
+                health.dial_failed(&self.shared.target, fault);
+                self.dial_until_reached();
+                Err(Fault::Upstream(fault))
+            }
+        }
+    }
+
+    /// Dials in the background until the endpoint is there, so that finding out costs no request.
+    fn dial_until_reached(&self) {
+        if self.is_dialling.replace(true) {
+            return;
+        }
+        let me = self.me.clone();
+        tokio::task::spawn_local(async move {
+            while let Some(exclusive) = me.upgrade() {
+                if exclusive.lease().await.is_ok() {
+                    exclusive.is_dialling.set(false);
+                    return;
+                }
+                drop(exclusive);
+                tokio::time::sleep(REDIAL).await;
+            }
+        });
     }
 }
 
@@ -106,6 +139,13 @@ impl Exclusive {
 struct WaitRecord<'a> {
     metrics: &'a EndpointMetrics,
     start: Instant,
+}
+
+impl<'a> WaitRecord<'a> {
+    fn new(metrics: &'a EndpointMetrics, start: Instant) -> Self {
+        metrics.pending.add(1);
+        Self { metrics, start }
+    }
 }
 
 impl Drop for WaitRecord<'_> {

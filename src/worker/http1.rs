@@ -95,10 +95,10 @@ impl bb8::ManageConnection for Http1Dialer {
             .map_err(|_| UpstreamFault::ConnectionLost)?;
         let metrics = self.metrics.clone();
         metrics.opened.increment("waiting");
-        metrics.active.add(1);
+        metrics.active.add_shared(1);
         tokio::spawn(async move {
             let result = connection.await;
-            metrics.active.add(-1);
+            metrics.active.add_shared(-1);
             metrics.closed.increment(if result.is_ok() { "peer_closed" } else { "lost" });
         });
         Ok(Http1Connection { id: super::mux::next_connection_id(), sender, is_clean: AtomicBool::new(true) })

@@ -205,6 +205,11 @@ impl Mux {
         if self.in_flight.get() == 0 { self.idle_since.get() } else { None }
     }
 
+    /// Some worker uses the connection: its idle time starts anew.
+    pub(crate) fn touch(&self) {
+        self.idle_since.set(Some(Instant::now()));
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.get()
     }

@@ -22,8 +22,6 @@ use crate::metrics::EndpointMetrics;
 /// An endpoint that cannot be dialled for longer than this answers at once with 503 until a dial succeeds.
 /// Below it requests wait, each up to `pending_timeout`: a service that restarts loses nothing.
 const ABSENCE_TOLERATED: Duration = Duration::from_secs(3);
-/// How often one request may try an endpoint that is down.
-const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// One endpoint in the whole process.
 pub struct EndpointShared {
@@ -145,6 +143,7 @@ impl Board {
 /// Whether an endpoint can be dialled, by what the last dials of all workers said.
 #[derive(Default)]
 pub(crate) struct Health {
+    is_failing: AtomicBool,
     is_down: AtomicBool,
     outage: Mutex<Option<Outage>>,
 }
@@ -152,7 +151,6 @@ pub(crate) struct Health {
 struct Outage {
     since: Instant,
     fault: UpstreamFault,
-    probed: Instant,
 }
 
 impl Health {
@@ -166,26 +164,20 @@ impl Health {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|outage| outage.fault)
     }
 
-    /// True for one caller now and then while the endpoint is down: it may dial for its own request.
-    pub(crate) fn may_probe(&self) -> bool {
-        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(outage) = outage.as_mut() else { return true };
-        let is_due = outage.probed.elapsed() >= PROBE_INTERVAL;
-        if is_due {
-            outage.probed = Instant::now();
-        }
-        is_due
+    /// Whether the last dial failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
     }
 
     pub(crate) fn dial_failed(&self, target: &Target, fault: UpstreamFault) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = crate::error::Fault::from(fault).reason();
         let hint = hint(target, fault);
-        let now = Instant::now();
+        self.is_failing.store(true, Ordering::Release);
         match outage.as_mut() {
             None => {
                 tracing::warn!(upstream = target.upstream, endpoint = %target.endpoint, reason, "endpoint cannot be reached{hint}");
-                *outage = Some(Outage { since: now, fault, probed: now });
+                *outage = Some(Outage { since: Instant::now(), fault });
             }
             Some(known) => {
                 known.fault = fault;
@@ -198,6 +190,7 @@ impl Health {
 
     pub(crate) fn dial_succeeded(&self, target: &Target) {
         let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.is_failing.store(false, Ordering::Release);
         self.is_down.store(false, Ordering::Release);
         if let Some(outage) = outage {
             let absent_seconds = outage.since.elapsed().as_secs_f32();
