@@ -225,6 +225,7 @@ pub(crate) async fn serve(
         let client = client.clone();
         move |request| super::forward::forward(client.clone(), request)
     });
+    // Not `pipeline_flush`: with it hyper takes an answer without bound, however slowly the client reads.
     let mut connection = http1::Builder::new()
         .keep_alive(true)
         .half_close(false)
@@ -232,7 +233,6 @@ pub(crate) async fn serve(
         .max_headers(settings.headers_max)
         .max_header_size(settings.header_bytes_max)
         .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES))
-        .pipeline_flush(true)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(io), service);
     let mut is_closing = false;
