@@ -23,12 +23,6 @@ use super::exchange::Exchange;
 use super::local::{Load, Local};
 use crate::error::DownstreamFault;
 
-/// hyper holds at most this much of an answer for the socket before it asks for more.
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// hyper's own limit of fields in a head, which costs no allocation.
-const HYPER_HEADERS_MAX: usize = 100;
-
 /// Serves one client connection to its end.
 pub(crate) async fn serve(
     local: Rc<Local>,
@@ -48,16 +42,15 @@ pub(crate) async fn serve(
     });
     let mut server = http1::Builder::new();
     if settings.headers_max != HYPER_HEADERS_MAX {
-        // hyper keeps the fields of a head on the stack only while its own limit holds.
         server.max_headers(settings.headers_max);
     }
+    // Not `pipeline_flush`: with it hyper takes an answer without bound, however slowly the client reads.
     let mut connection = server
         .keep_alive(true)
         .half_close(false)
         .header_read_timeout(None)
         .max_header_size(settings.header_bytes_max)
         .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES))
-        .pipeline_flush(true)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(io), service);
     let mut is_closing = false;
@@ -163,3 +156,9 @@ const HEAD_TIMEOUT_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     proxy-status: trunkline; error=http_request_error\r\n\
     connection: close\r\n\
     content-length: 0\r\n\r\n";
+
+/// hyper holds at most this much of an answer for the socket before it asks for more.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// hyper's own limit of fields in a head. While it holds, hyper keeps the fields on the stack; any other limit costs
+/// two allocations for each head.
+const HYPER_HEADERS_MAX: usize = 100;

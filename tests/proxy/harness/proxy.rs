@@ -156,10 +156,15 @@ impl Proxy {
         self.process().control().drain();
     }
 
-    /// Drains, waits for the end, and says how.
+    /// Drains, waits for the end, and says how. After [`Proxy::drain`] it is the second request, which ends at once.
     pub async fn stop(&mut self) -> Ending {
-        let process = self.process.take().expect("stopped once");
-        process.control().drain();
+        self.drain();
+        self.join().await
+    }
+
+    /// Waits for the end that was asked for before, and says how it came.
+    pub async fn join(&mut self) -> Ending {
+        let process = self.process.take().expect("joined once");
         // A thread, since the runtime's own would hold its shutdown up if the proxy never ended.
         let (sender, ending) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || sender.send(process.join()));
