@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::Version;
 use tokio::time::Instant;
 
 use super::admission::ListenerShared;
@@ -43,6 +44,10 @@ pub(crate) struct Client {
     is_progressed: Cell<bool>,
     /// How long nothing may move while an answer is under way.
     stream_idle: Cell<Option<Duration>>,
+    /// The running request came as HTTP/1.0.
+    is_http10: Cell<bool>,
+    /// Only the end of the connection will end the answer.
+    is_ended_by_close: Cell<bool>,
     /// When the running request must be over.
     request_end: Cell<Option<Instant>>,
     /// Why the connection was given up.
@@ -62,14 +67,17 @@ impl Client {
             phase: Cell::new(ClientPhase::Head { is_timed: true }),
             is_progressed: Cell::new(false),
             stream_idle: Cell::new(None),
+            is_http10: Cell::new(false),
+            is_ended_by_close: Cell::new(false),
             request_end: Cell::new(None),
             ended: Cell::new(None),
         }
     }
 
     /// A head is complete: its request starts.
-    pub(crate) fn exchange_began(&self) {
+    pub(crate) fn exchange_began(&self, version: Version) {
         self.phase.set(ClientPhase::Exchange);
+        self.is_http10.set(version == Version::HTTP_10);
         self.request_end.set(None);
         self.stream_idle.set(None);
         self.timer.disarm();
@@ -78,6 +86,7 @@ impl Client {
     /// The answer has been handed over: the idle time starts.
     pub(crate) fn exchange_ended(&self) {
         self.phase.set(ClientPhase::Idle);
+        self.is_ended_by_close.set(false);
         self.request_end.set(None);
         self.timer.arm(Instant::now() + self.listener.settings.idle_timeout);
     }
@@ -90,6 +99,17 @@ impl Client {
     pub(crate) fn stream_began(&self, idle: Option<Duration>) {
         self.stream_idle.set(idle);
         self.is_progressed.set(true);
+    }
+
+    /// Whether an answer of unknown length is to end with the connection: HTTP/1.0 knows no chunks.
+    pub(crate) fn ends_by_close(&self) -> bool {
+        self.is_ended_by_close.set(self.is_http10.get());
+        self.is_http10.get()
+    }
+
+    /// Whether the end of the connection would make a cut answer look complete.
+    pub(crate) fn is_ended_by_close(&self) -> bool {
+        self.is_ended_by_close.get()
     }
 
     /// Some bytes have moved.

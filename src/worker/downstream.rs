@@ -151,6 +151,15 @@ impl AsyncWrite for ClientIo {
     }
 }
 
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        if self.client.is_ended_by_close() {
+            // An orderly end would make a cut answer a complete one. Fails only for a socket that is gone.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
 /// hyper has no part in this answer, so it is spelt out.
 const HEAD_TIMEOUT_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     proxy-status: trunkline; error=http_request_error\r\n\

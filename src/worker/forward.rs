@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -40,7 +40,7 @@ const OPEN_ATTEMPTS_MAX: u32 = 8;
 /// Answers one request: with the upstream's answer, or with the fault's row of the table.
 pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RelayBody>, Infallible> {
     let start = Instant::now();
-    client.exchange_began();
+    client.exchange_began(request.version());
     let mut exchange = Exchange::begin(client.local.clone(), client.peer.ip(), start);
     exchange.tell(request.method(), request.uri(), request.headers());
     let walked = walk(&client, request, &mut exchange).await;
@@ -54,6 +54,7 @@ pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> R
 struct Answer {
     response: Response<()>,
     source: Source,
+    length: Option<u64>,
     route: Rc<RouteEntry>,
     upload: Option<AbortOnDrop>,
 }
@@ -64,7 +65,12 @@ impl Answer {
         exchange.status = Some(self.response.status().as_u16());
         let idle = self.route.timeouts.stream_idle;
         client.stream_began(idle);
-        self.response.map(|()| RelayBody::relay(client, exchange, self.source, idle, self.upload))
+        let mut response = self.response;
+        if self.length.is_none() && client.ends_by_close() {
+            // Otherwise hyper would say keep-alive, and close all the same.
+            *response.version_mut() = Version::HTTP_10;
+        }
+        response.map(|()| RelayBody::relay(client, exchange, self.source, self.length, idle, self.upload))
     }
 }
 
@@ -216,14 +222,10 @@ impl Call<'_> {
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, stream) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
-        let left_bytes = match framing {
-            ResponseBody::None => Some(0),
-            ResponseBody::Sized(length) => Some(length),
-            ResponseBody::Unsized => None,
-        };
-        let source = Source::Http2 { stream, permit, left_bytes };
+        let source = Source::Http2 { stream, permit };
         let upload = upload.map(|upload| AbortOnDrop(tokio::task::spawn_local(upload).abort_handle()));
-        Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload })
+        let (response, length) = (Response::from_parts(parts, ()), length(framing));
+        Ok(Answer { response, source, length, route: self.route.clone(), upload })
     }
 
     /// Waits for the response head while the request body goes up; what is left of the body comes back.
@@ -287,7 +289,9 @@ impl Call<'_> {
         let method = head.method().clone();
         let parts = head.into_http1(&self.endpoint.authority);
         let bytes_max = self.client.listener.settings.body_bytes_max;
-        let mut request = Request::from_parts(parts, UploadBody::new(incoming, bytes_max));
+        let body = UploadBody::new(incoming, bytes_max);
+        let refusal = body.refusal();
+        let mut request = Request::from_parts(parts, body);
         let sent = Instant::now();
         self.client.arm(sent, self.route.timeouts.response_header);
         let mut attempts = 0;
@@ -304,7 +308,11 @@ impl Call<'_> {
                 .await?
             };
             match result {
-                Ok(response) => break response?,
+                Ok(Ok(response)) => break response,
+                // What is wrong with the request body comes first: the service has seen nothing but a cut.
+                Ok(Err(fault)) => {
+                    return Err(refusal.get().map_or(Fault::Upstream(fault), |own| Fault::Downstream(*own)));
+                }
                 Err(unwritten) => {
                     attempts += 1;
                     if attempts == OPEN_ATTEMPTS_MAX {
@@ -318,13 +326,18 @@ impl Call<'_> {
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, incoming) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
-        let source = if framing == ResponseBody::None {
-            permit.complete();
-            Source::Ended
-        } else {
-            Source::Http1 { incoming, permit }
-        };
-        Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload: None })
+        let source = Source::Http1 { incoming, permit };
+        let (response, length) = (Response::from_parts(parts, ()), length(framing));
+        Ok(Answer { response, source, length, route: self.route.clone(), upload: None })
+    }
+}
+
+/// The body bytes that the client will be given, if the head says it.
+const fn length(framing: ResponseBody) -> Option<u64> {
+    match framing {
+        ResponseBody::None => Some(0),
+        ResponseBody::Sized(length) => Some(length),
+        ResponseBody::Unsized => None,
     }
 }
 

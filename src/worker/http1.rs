@@ -3,8 +3,8 @@
 //! Made on one worker; a worker without a share of its own uses its lender's. RFC 9112 §9.3.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use hyper_util::rt::TokioIo;
 
 use super::dial::{DialFailures, Target};
 use crate::config;
-use crate::error::{Fault, UpstreamFault};
+use crate::error::{DownstreamFault, Fault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
+use crate::translate;
 
 pub(crate) type Http1Lease = bb8::PooledConnection<'static, Http1Dialer>;
 
@@ -113,33 +114,62 @@ impl bb8::ManageConnection for Http1Dialer {
     }
 }
 
-/// A request body on its way to an HTTP/1.1 upstream; ends with an error when it is longer than allowed.
+/// A request body on its way to an HTTP/1.1 upstream, without trailers that may not follow a body.
+///
+/// Polled by the task that drives the connection, so what it finds wrong is left for the request to find.
 pub(crate) struct UploadBody {
     incoming: Incoming,
     left: u64,
+    refusal: Arc<OnceLock<DownstreamFault>>,
 }
 
 impl UploadBody {
     pub(crate) fn new(incoming: Incoming, bytes_max: Option<u64>) -> Self {
-        Self { incoming, left: bytes_max.unwrap_or(u64::MAX) }
+        Self { incoming, left: bytes_max.unwrap_or(u64::MAX), refusal: Arc::default() }
+    }
+
+    /// Why the body was broken off, once it was.
+    pub(crate) fn refusal(&self) -> Arc<OnceLock<DownstreamFault>> {
+        self.refusal.clone()
+    }
+
+    fn refuse(&self, fault: DownstreamFault) -> Refused {
+        self.refusal.get_or_init(|| fault);
+        Refused(fault)
     }
 }
 
+/// The body was broken off.
+#[derive(Debug)]
+pub(crate) struct Refused(DownstreamFault);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(Fault::from(self.0).reason())
+    }
+}
+
+impl std::error::Error for Refused {}
+
 impl Body for UploadBody {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = Refused;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        if let Some(Ok(data)) =
-            frame.as_ref().map(|frame| frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)))
-        {
-            let Some(left) = self.left.checked_sub(data as u64) else {
-                return Poll::Ready(Some(Err("the request body is longer than the listener allows".into())));
-            };
-            self.left = left;
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
+        let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(_)) => return Poll::Ready(Some(Err(self.refuse(DownstreamFault::BodyIncomplete)))),
+            Some(Ok(frame)) => frame,
+        };
+        let Some(data) = frame.data_ref() else {
+            let fields = frame.into_trailers().unwrap_or_default();
+            return Poll::Ready(Some(Ok(Frame::trailers(translate::trailers(fields)))));
+        };
+        let Some(left) = self.left.checked_sub(data.len() as u64) else {
+            return Poll::Ready(Some(Err(self.refuse(DownstreamFault::BodyTooLarge))));
+        };
+        self.left = left;
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {

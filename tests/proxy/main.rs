@@ -7,8 +7,13 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
 
 mod drain;
+mod faults;
 mod flow_control;
+mod framing;
 mod harness;
 mod multiplex;
 mod pool;
 mod selftest;
+mod smuggling;
+mod timeouts;
+mod translation;
