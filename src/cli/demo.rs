@@ -14,12 +14,15 @@ mod sidecar;
 mod total;
 mod view;
 
+use std::future::Future;
 use std::io;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
 use tracing::Level;
 
 use super::Failure;
@@ -100,6 +103,12 @@ pub(super) fn demo(arguments: &Demo) -> Result<(), Failure> {
         _ if total.is_clean() => Ok(()),
         _ => Err(Failure::Told(Exit::Runtime)),
     }
+}
+
+/// Starts a part of the demo: a thread with a runtime of its own.
+fn spawn<F: Future<Output = ()>>(name: &str, part: impl FnOnce() -> F + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || LocalSet::new().block_on(&runtime, part()))
 }
 
 /// Calls `show` now and then until the time is over or the user has had enough.

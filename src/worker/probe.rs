@@ -43,30 +43,33 @@ pub struct ProbeFailure {
     pub why: String,
 }
 
-/// Dials `target` once, within its connect timeout.
-///
-/// # Errors
-/// Whatever a worker's dial would have ended with.
-pub async fn probe(target: &Target) -> Result<ProbeReport, ProbeFailure> {
-    let start = Instant::now();
-    if target.endpoint.protocol != Protocol::Http1 {
-        let settings = settings(target).await.map_err(|fault| ProbeFailure { fault, why: why(target, fault) })?;
-        return Ok(ProbeReport { took: start.elapsed(), speaks: target.endpoint.protocol, settings: Some(settings) });
+impl Target {
+    /// Dials once, within the connect timeout.
+    ///
+    /// # Errors
+    /// Whatever a worker's dial would have ended with.
+    pub async fn probe(&self) -> Result<ProbeReport, ProbeFailure> {
+        let failure = |fault| ProbeFailure { fault, why: why(self, fault) };
+        let start = Instant::now();
+        if self.endpoint.protocol != Protocol::Http1 {
+            let settings = settings(self).await.map_err(failure)?;
+            return Ok(ProbeReport { took: start.elapsed(), speaks: self.endpoint.protocol, settings: Some(settings) });
+        }
+        self.dial_http1().await.map_err(failure)?;
+        let took = start.elapsed();
+        // A service behind `http1://` may well speak HTTP/2: then one word in the URL saves all but a few connections.
+        let h2c = Self {
+            upstream: self.upstream.clone(),
+            endpoint: Endpoint { protocol: Protocol::H2c, ..self.endpoint.clone() },
+            connect_timeout: self.connect_timeout,
+            stream_window_bytes: self.stream_window_bytes,
+            streams_max: self.streams_max,
+            tls: None,
+        };
+        let settings = settings(&h2c).await.ok();
+        let speaks = if settings.is_some() { Protocol::H2c } else { Protocol::Http1 };
+        Ok(ProbeReport { took, speaks, settings })
     }
-    target.dial_http1().await.map_err(|fault| ProbeFailure { fault, why: why(target, fault) })?;
-    let took = start.elapsed();
-    // A service behind `http1://` may well speak HTTP/2: then one word in the URL saves all but a few connections.
-    let h2c = Target {
-        upstream: target.upstream.clone(),
-        endpoint: Endpoint { protocol: Protocol::H2c, ..target.endpoint.clone() },
-        connect_timeout: target.connect_timeout,
-        stream_window_bytes: target.stream_window_bytes,
-        streams_max: target.streams_max,
-        tls: None,
-    };
-    let settings = settings(&h2c).await.ok();
-    let speaks = if settings.is_some() { Protocol::H2c } else { Protocol::Http1 };
-    Ok(ProbeReport { took, speaks, settings })
 }
 
 async fn settings(target: &Target) -> Result<PeerSettings, UpstreamFault> {

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use trunkline::config::{Config, Protocol};
 use trunkline::control;
-use trunkline::worker::{ProbeFailure, ProbeReport, Target, probe};
+use trunkline::worker::{ProbeFailure, ProbeReport, Target};
 
 use super::super::Failure;
 use super::super::text::{size, time};
@@ -35,7 +35,7 @@ pub(super) fn probe_all(config: &Config) -> Result<Vec<Found>, Failure> {
             .into_iter()
             .map(|target| {
                 tokio::spawn(async move {
-                    let report = probe(&target).await;
+                    let report = target.probe().await;
                     (target, report)
                 })
             })

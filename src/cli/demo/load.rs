@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use super::service::{ID, answer};
+use super::spawn;
 
 /// What came of the requests since somebody looked.
 pub(super) struct Tally {
@@ -107,10 +108,9 @@ impl Load {
     /// Opens `connections` to `proxy` and keeps each busy.
     pub(super) fn start(proxy: SocketAddr, connections: u32) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("demo-client".to_owned()).spawn({
+        let thread = spawn("demo-client", {
             let shared = shared.clone();
-            move || LocalSet::new().block_on(&runtime, run(proxy, connections, shared))
+            move || run(proxy, connections, shared)
         })?;
         Ok(Self { shared, thread })
     }

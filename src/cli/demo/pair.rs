@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::load::{Connection, Tally, Verdict};
 use super::service::{ID, answer};
+use super::spawn;
 
 /// The middle of both ways.
 #[derive(Debug, Clone, Copy)]
@@ -42,10 +43,9 @@ struct Shared {
 impl Pair {
     pub(super) fn start(proxy: SocketAddr, service: SocketAddr) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("demo-pair".to_owned()).spawn({
+        let thread = spawn("demo-pair", {
             let shared = shared.clone();
-            move || runtime.block_on(run(proxy, service, &shared))
+            move || run(proxy, service, shared)
         })?;
         Ok(Self { shared, thread })
     }
@@ -63,7 +63,7 @@ impl Pair {
     }
 }
 
-async fn run(proxy: SocketAddr, service: SocketAddr, shared: &Shared) {
+async fn run(proxy: SocketAddr, service: SocketAddr, shared: Arc<Shared>) {
     let mut ways = None;
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -18,6 +18,8 @@ use http::{Request, Response, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use super::spawn;
+
 /// A running service.
 pub(super) struct Service {
     address: SocketAddr,
@@ -36,17 +38,14 @@ impl Service {
         let address = listener.local_addr()?;
         let connections = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("demo-service".to_owned()).spawn({
+        let thread = spawn("demo-service", {
             let connections = connections.clone();
-            move || {
-                runtime.block_on(async {
-                    let Ok(listener) = TcpListener::from_std(listener) else { return };
-                    tokio::select! {
-                        () = accept(listener, &connections) => {}
-                        _ = stopped => {}
-                    }
-                });
+            async move || {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
+                tokio::select! {
+                    () = accept(listener, &connections) => {}
+                    _ = stopped => {}
+                }
             }
         })?;
         Ok(Self { address, connections, stop, thread })

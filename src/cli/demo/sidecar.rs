@@ -74,7 +74,7 @@ impl Sidecar {
             figures.faults += worker.faults.iter().map(|(_, count)| count).sum::<u64>();
         }
         for endpoint in registry.endpoints().iter().flat_map(|(_, copies)| copies) {
-            figures.upstream_connections += level(&endpoint.active) + level(&endpoint.draining);
+            figures.upstream_connections += level(&endpoint.active) + level(&endpoint.idle) + level(&endpoint.draining);
             figures.streams += level(&endpoint.streams);
             figures.waiting += level(&endpoint.pending);
             figures.requests += endpoint.requests.value();

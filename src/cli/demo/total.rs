@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::super::text::{per_second, thousands, time};
+use super::super::text::{count, per_second, thousands, time};
 use super::load::Tally;
 use super::pair::Medians;
 use super::sidecar::Figures;
@@ -69,9 +69,9 @@ impl fmt::Display for Total {
         let from_sidecar = service_connections.saturating_sub(u64::from(!is_own_load));
         writeln!(
             f,
-            "  at most {} client connections at a time; the service saw {from_sidecar} connection{} from the sidecar",
+            "  at most {} client connections at a time; the service saw {} from the sidecar",
             thousands(figures.client_connections),
-            if from_sidecar == 1 { "" } else { "s" }
+            count(usize::try_from(from_sidecar).unwrap_or(usize::MAX), "connection"),
         )?;
         if let (Some(p50), Some(p99)) = (tally.quantile(0.5), tally.quantile(0.99)) {
             let max = Duration::from_nanos(tally.latency_ns.max());
@@ -86,9 +86,9 @@ impl fmt::Display for Total {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         writeln!(
             f,
-            "  Client, sidecar and service share the {cores} core{} of this machine, and the client asks as fast as it \
-             can:\n  this shows that it works and how many connections it takes; it is not a benchmark.",
-            if cores == 1 { "" } else { "s" }
+            "  Client, sidecar and service share this machine's {}: it shows that it works and how many connections it\n  \
+             takes. It is not a benchmark.",
+            count(cores, "core")
         )
     }
 }

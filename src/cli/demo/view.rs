@@ -55,7 +55,7 @@ impl View {
             let _ = writeln!(foot, "    {line}");
         }
         let curl =
-            format!("curl http://{address}/   curl -N http://{address}/events   curl http://{address}/slow?ms=500");
+            format!("curl http://{address}/   curl -N http://{address}/events   curl 'http://{address}/slow?ms=500'");
         if load.is_some() {
             let _ = writeln!(foot, "  try it: {curl}");
         } else {
