@@ -197,7 +197,7 @@ impl RelayBody {
     }
 }
 
-/// Keeps a stream whose bytes are all there until its END_STREAM has come.
+/// Keeps a stream whose bytes are all there until its `END_STREAM` has come.
 ///
 /// Dropped before it, the stream would be reset (RFC 9113 §5.4.2) and the service told that its answer failed. The
 /// place stays taken: the peer counts the stream until then.

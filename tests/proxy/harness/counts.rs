@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use trunkline::metrics::figures::HistogramSum;
+use trunkline::metrics::latency::HistogramSum;
 use trunkline::metrics::{EndpointMetrics, Labelled, Registry};
 
 /// All counters at one moment. Gauges of a proxy at rest are zero.
