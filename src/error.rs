@@ -69,7 +69,7 @@ pub enum UpstreamFault {
     NoHttp2ByAlpn,
     /// Answered the HTTP/2 preface with something else, most likely HTTP/1.1.
     NotHttp2,
-    /// REFUSED_STREAM, or above GOAWAY's last stream id: provably not processed (RFC 9113 §8.7).
+    /// `REFUSED_STREAM`, or above GOAWAY's last stream id: provably not processed (RFC 9113 §8.7).
     StreamRefused,
     /// The connection ended before the response head.
     ConnectionLost,

@@ -148,7 +148,7 @@ impl Drop for Exchange {
         self.local.log(&Outcome {
             client: self.client,
             method: self.method.as_str(),
-            host: told.map_or("", |told| text(&told.host)),
+            host: told.map_or("", |told| text(told.host.as_ref())),
             path: told.map_or("", |told| told.uri.path_and_query().map_or("", |path| path.as_str())),
             route: self.route.as_ref().map_or("", |route| route.name.as_str()),
             upstream: self.route.as_ref().map_or("", |route| route.upstream.name.as_str()),
@@ -164,14 +164,14 @@ impl Drop for Exchange {
             stream_id: self.stream_id,
             received_bytes: self.received_bytes.as_ref().map_or(0, |bytes| bytes.get()),
             sent_bytes: self.sent_bytes,
-            request_id: text(&self.request_id),
-            traceparent: told.map_or("", |told| text(&told.traceparent)),
+            request_id: text(self.request_id.as_ref()),
+            traceparent: told.map_or("", |told| text(told.traceparent.as_ref())),
         });
     }
 }
 
-fn text(value: &Option<HeaderValue>) -> &str {
-    value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("")
+fn text(value: Option<&HeaderValue>) -> &str {
+    value.and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -246,9 +246,8 @@ impl Call<'_> {
             {
                 upload = None;
                 match ended {
-                    Ok(()) => {}
-                    // The response may explain the reset; its own error comes with the next poll.
-                    Err(Fault::Upstream(_)) => {}
+                    // After a reset the response may explain it; its own error comes with the next poll.
+                    Ok(()) | Err(Fault::Upstream(_)) => {}
                     Err(fault) => return Poll::Ready(Err(fault)),
                 }
             }

@@ -1,6 +1,6 @@
 //! Accepting client connections, and giving them to the worker with the least to do.
 //!
-//! Every worker accepts on a socket of its own for each listener (SO_REUSEPORT). The kernel spreads connections by
+//! Every worker accepts on a socket of its own for each listener (`SO_REUSEPORT`). The kernel spreads connections by
 //! hash, which is uneven when they are few and live long, so a fresh connection goes to the least loaded worker when the
 //! accepting one has clearly more.
 //!

@@ -43,7 +43,7 @@ pub(crate) struct LinkState {
     pub(crate) id: u64,
     /// May carry new streams: neither closed, nor going away, nor given up by the pool.
     is_open: AtomicBool,
-    /// The peer's latest SETTINGS_MAX_CONCURRENT_STREAMS.
+    /// The peer's latest `SETTINGS_MAX_CONCURRENT_STREAMS`.
     peer_limit: AtomicU32,
     /// Streams of all workers.
     in_flight: AtomicU32,
@@ -268,6 +268,7 @@ impl StreamPermit {
     ///
     /// # Errors
     /// [`Unwritten`] when the connection has gone since the permit was given; try another one.
+    #[allow(clippy::result_large_err, reason = "the request comes back whole, and rarely")]
     pub(crate) fn open(&self, request: Request<()>, is_end: bool) -> Result<Opened, Unwritten> {
         let mut handle = self.mux.handle.borrow_mut();
         // Only a connection that has ended or is going away is not ready: permits keep the streams within
@@ -327,7 +328,7 @@ impl Drop for StreamPermit {
 /// What an error of a stream says about the request.
 ///
 /// A remote GOAWAY reaches only the streams above its last stream id (RFC 9113 §6.8), so it proves, like
-/// REFUSED_STREAM, that the request was not processed (§8.7).
+/// `REFUSED_STREAM`, that the request was not processed (§8.7).
 pub(crate) fn fault(error: &h2::Error) -> UpstreamFault {
     let reason = error.reason();
     if error.is_io() {

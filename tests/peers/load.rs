@@ -34,10 +34,10 @@ fn assert_four_connections(proxy: &Proxy, port: u16) {
     let _alone = alone();
     let sampler = Sampler::start(port);
     let report = Wrk::start(&proxy.url("/small"), 1000, 4).finish();
-    let samples = sampler.finish();
-    println!("{report}; at most {} upstream connections in {} looks", samples.most, samples.looks);
+    let seen = sampler.finish();
+    println!("{report}; at most {} upstream connections in {} looks", seen.most, seen.looks);
     report.assert_clean();
-    assert!((1..=4).contains(&samples.most) && samples.looks > 10, "{samples:?}\n{}", proxy.log());
+    assert!((1..=4).contains(&seen.most) && seen.looks > 10, "{seen:?}\n{}", proxy.log());
 }
 
 #[test]

@@ -16,8 +16,8 @@ pub struct Answer {
 impl Answer {
     /// The value of a field in the last head.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let fields = self.heads.lines().filter_map(|line| line.split_once(':'));
-        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).last().map(|(_, value)| value.trim())
+        let mut fields = self.heads.lines().filter_map(|line| line.split_once(':'));
+        fields.rfind(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 }
 
