@@ -78,7 +78,7 @@ impl fmt::Display for Total {
             writeln!(f, "  latency at the client: p50 {}, p99 {}, at most {}", time(p50), time(p99), time(max))?;
         }
         if let Some(pair) = pair {
-            writeln!(f, "  {pair}")?;
+            writeln!(f, "  one request at a time beside that: {pair} (its wait for a core included)")?;
         }
         if *cut_connections > 0 {
             writeln!(f, "  {cut_connections} client connections were still busy at the end and were cut")?;
@@ -98,7 +98,7 @@ impl fmt::Display for Medians {
         let Self { through, direct } = self;
         write!(
             f,
-            "one request at a time: p50 {} through the sidecar, {} direct: its own part is {}",
+            "p50 {} through, {} direct: the sidecar adds {}",
             time(*through),
             time(*direct),
             time(through.saturating_sub(*direct))
