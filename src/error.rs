@@ -327,6 +327,12 @@ const fn silent(logged_status: u16, proxy_status: Option<&'static str>, reason: 
 }
 
 impl Answer {
+    /// The status for a client that can still be answered, though the fault is one after which it usually cannot.
+    #[must_use]
+    pub fn status_or_last_resort(&self) -> StatusCode {
+        self.status.unwrap_or(StatusCode::BAD_GATEWAY)
+    }
+
     const fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self

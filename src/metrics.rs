@@ -5,6 +5,9 @@
 //! Labels come only from configured names and closed sets, so memory is bounded.
 
 pub mod exposition;
+pub mod figures;
+pub mod latency;
+pub mod process;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -85,26 +88,6 @@ impl Histogram {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[BUCKETS_NS.partition_point(|bound| *bound < ns)].increment();
         self.sum_ns.add(ns);
-    }
-}
-
-/// What several histograms hold together.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub struct HistogramSum {
-    pub buckets: [u64; BUCKETS_NS.len() + 1],
-    pub sum_ns: u64,
-}
-
-impl HistogramSum {
-    pub fn add(&mut self, histogram: &Histogram) {
-        for (sum, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
-            *sum += bucket.value();
-        }
-        self.sum_ns += histogram.sum_ns.value();
-    }
-
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
     }
 }
 
@@ -325,6 +308,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use super::latency::HistogramSum;
     use super::*;
 
     #[test]
@@ -332,7 +316,7 @@ mod tests {
         let histogram = Histogram::default();
         histogram.record(Duration::from_micros(100));
         histogram.record(Duration::from_nanos(100_001));
-        histogram.record(Duration::from_secs(3600));
+        histogram.record(Duration::from_hours(1));
         let mut sum = HistogramSum::default();
         sum.add(&histogram);
         assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[BUCKETS_NS.len()], sum.count()), (1, 1, 1, 3));

@@ -63,7 +63,7 @@ pub fn from_flags(flags: Flags<'_>) -> Result<(Config, Diagnostics), Diagnostics
     let mut source = Source::new("command line", line.text);
     source.has_lines = false;
     let cx = Decoder::new(&source, None).renaming(&flag_of);
-    build(&map(root), cx, &|path| std::fs::read(path))
+    build(&map(root), cx, &super::source::read_named)
 }
 
 /// The flag that a path comes from.

@@ -16,13 +16,16 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::downstream::Client;
+use super::client::Client;
 use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
 use super::mux::StreamPermit;
 use super::upload::AbortOnDrop;
 use crate::error::{Fault, UpstreamFault};
 use crate::translate;
+
+/// From a body's last byte to the end of its stream; then the stream is reset.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What hyper sends to the client after the head.
 pub(crate) struct RelayBody {
@@ -40,6 +43,8 @@ pub(crate) enum Source {
     Http2 {
         stream: RecvStream,
         permit: StreamPermit,
+        /// Announced bytes that have not come yet; `None` when no length was announced.
+        left_bytes: Option<u64>,
     },
     Http1 {
         incoming: Incoming,
@@ -82,7 +87,7 @@ impl RelayBody {
     ) -> Self {
         let mut body = Self { source, exchange: Some(exchange), client, idle, _upload: upload };
         let is_ended = match &body.source {
-            Source::Http2 { stream, .. } => stream.is_end_stream(),
+            Source::Http2 { stream, left_bytes, .. } => stream.is_end_stream() || *left_bytes == Some(0),
             Source::Http1 { incoming, .. } => incoming.is_end_stream(),
             Source::Own(bytes) => bytes.is_empty(),
             Source::Ended => true,
@@ -95,8 +100,10 @@ impl RelayBody {
 
     /// The last byte has been handed on: frees the place and tells the record.
     fn end(&mut self) {
-        if let Source::Http1 { permit, .. } = std::mem::replace(&mut self.source, Source::Ended) {
-            permit.complete();
+        match std::mem::replace(&mut self.source, Source::Ended) {
+            Source::Http1 { permit, .. } => permit.complete(),
+            Source::Http2 { stream, permit, .. } if !stream.is_end_stream() => await_end(stream, permit),
+            Source::Http2 { .. } | Source::Own(_) | Source::Ended => {}
         }
         if let Some(exchange) = self.exchange.take() {
             exchange.complete();
@@ -131,11 +138,16 @@ impl RelayBody {
                     self.end();
                     return passed;
                 }
-                Source::Http2 { stream, permit } => match ready!(stream.poll_data(cx)) {
+                Source::Http2 { stream, permit, left_bytes } => match ready!(stream.poll_data(cx)) {
                     Some(Ok(data)) => {
                         // Fails only for a stream that is gone, which the next poll tells.
                         let _ = stream.flow_control().release_capacity(data.len());
-                        let is_end = stream.is_end_stream();
+                        if let Some(left) = left_bytes {
+                            *left = left.saturating_sub(data.len() as u64);
+                        }
+                        // hyper asks for nothing after the last announced byte, so the end of the stream, which may
+                        // come in a frame of its own, must not be waited for here.
+                        let is_end = stream.is_end_stream() || *left_bytes == Some(0);
                         if data.is_empty() && !is_end {
                             continue;
                         }
@@ -183,6 +195,20 @@ impl RelayBody {
             }
         }
     }
+}
+
+/// Keeps a stream whose bytes are all there until its END_STREAM has come.
+///
+/// Dropped before it, the stream would be reset (RFC 9113 §5.4.2) and the service told that its answer failed. The
+/// place stays taken: the peer counts the stream until then.
+fn await_end(mut stream: RecvStream, permit: StreamPermit) {
+    let end = async move {
+        // h2 lets no more data through than was announced.
+        while let Some(Ok(_)) = stream.data().await {}
+        let _ = stream.trailers().await;
+        drop(permit);
+    };
+    tokio::task::spawn_local(tokio::time::timeout(END_TIMEOUT, end));
 }
 
 impl Body for RelayBody {

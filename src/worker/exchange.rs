@@ -14,7 +14,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
-use super::Worker;
+use super::local::Local;
 use super::routing::{EndpointEntry, RouteEntry};
 use crate::access_log::Outcome;
 use crate::error::{DownstreamFault, Fault, ProxyFault};
@@ -43,7 +43,7 @@ impl Phase {
 
 /// One request from its head to its last byte.
 pub(crate) struct Exchange {
-    worker: Rc<Worker>,
+    local: Rc<Local>,
     client: IpAddr,
     pub(crate) start: Instant,
     pub(crate) phase: Phase,
@@ -73,10 +73,10 @@ struct Told {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: Rc<Worker>, client: IpAddr, start: Instant) -> Self {
-        worker.metrics.requests_in_flight.add(1);
+    pub(crate) fn begin(local: Rc<Local>, client: IpAddr, start: Instant) -> Self {
+        local.metrics.requests_in_flight.add(1);
         Self {
-            worker,
+            local,
             client,
             start,
             phase: Phase::Head,
@@ -101,7 +101,7 @@ impl Exchange {
     pub(crate) fn tell(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap) {
         self.method = method.clone();
         self.request_id = headers.get(X_REQUEST_ID).cloned();
-        if !self.worker.access.is_active() {
+        if !self.local.is_logging() {
             return;
         }
         self.told = Some(Told {
@@ -128,7 +128,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let metrics = &self.worker.metrics;
+        let metrics = &self.local.metrics;
         metrics.requests_in_flight.add(-1);
         let total = self.start.elapsed();
         if std::thread::panicking() {
@@ -145,7 +145,7 @@ impl Drop for Exchange {
         }
         let told = self.told.as_ref();
         let status = self.status.or(self.fault.map(|fault| fault.answer().logged_status)).unwrap_or(499);
-        self.worker.log(&Outcome {
+        self.local.log(&Outcome {
             client: self.client,
             method: self.method.as_str(),
             host: told.map_or("", |told| text(&told.host)),

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use http::uri::{Authority, Scheme};
 
-use super::Snapshot;
 use super::exclusive::Exclusive;
 use super::pool::Pool;
 use super::share::EndpointShared;
+use super::snapshot::Snapshot;
 use crate::balance::Picker;
 use crate::config::{HeaderEdits, Protocol, RouteTimeouts};
 use crate::metrics::{EndpointMetrics, Registry, RouteMetrics};

@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::dial::Target;
-use super::exclusive::Http1Pool;
+use super::http1::Http1Pool;
 use super::mux::Link;
 use crate::config;
 use crate::error::UpstreamFault;
+use crate::metrics::EndpointMetrics;
 
 /// An endpoint that cannot be dialled for longer than this answers at once with 503 until a dial succeeds.
 /// Below it requests wait, each up to `pending_timeout`: a service that restarts loses nothing.
@@ -97,9 +98,10 @@ impl EndpointShared {
         &self.boards[lender]
     }
 
-    pub(crate) fn http1(&self, worker: usize, make: impl FnOnce(u32) -> Http1Pool) -> &Http1Pool {
+    /// The HTTP/1.1 connections that `worker` uses; made by whoever comes first.
+    pub(crate) fn http1(&self, worker: usize, metrics: &Arc<EndpointMetrics>) -> &Http1Pool {
         let lender = self.lender(worker);
-        self.http1[lender].get_or_init(|| make(self.share(lender)))
+        self.http1[lender].get_or_init(|| Http1Pool::new(&self.target, &self.pool, self.share(lender), metrics))
     }
 
     /// Lets one more request wait, unless `max_pending` already do.

@@ -7,4 +7,5 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
 
 mod harness;
+mod multiplex;
 mod selftest;

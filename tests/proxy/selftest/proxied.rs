@@ -4,7 +4,6 @@ use crate::harness::load::{self, Load, judge};
 use crate::harness::{client, origin, proxy};
 
 #[tokio::test]
-#[ignore = "Process::start does not return yet: Crew::start waits for its workers to end"]
 async fn request_goes_through_and_the_proxy_ends_in_order() {
     let origin = origin::h2().start();
     let mut proxy = proxy::with(&format!("upstream: h2c://{origin}"));
@@ -17,7 +16,6 @@ async fn request_goes_through_and_the_proxy_ends_in_order() {
 }
 
 #[tokio::test]
-#[ignore = "Process::start does not return yet: Crew::start waits for its workers to end"]
 async fn tagged_load_through_the_proxy_is_clean() {
     let origin = origin::h2().start();
     let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
