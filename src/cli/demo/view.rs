@@ -11,7 +11,7 @@ use crossterm::{execute, queue};
 use super::super::text::{count, per_second, thousands, time};
 use super::load::Tally;
 use super::pair::Medians;
-use super::sidecar::{Figures, Sidecar};
+use super::sidecar::{Reading, Sidecar};
 use super::total::Total;
 
 /// Writes frames to stdout.
@@ -31,7 +31,7 @@ pub(super) struct View {
 /// One moment.
 pub(super) struct Frame<'a> {
     pub(super) elapsed: Duration,
-    pub(super) figures: Figures,
+    pub(super) figures: Reading,
     /// Since the last frame.
     pub(super) tally: &'a Tally,
     pub(super) total: &'a Total,
@@ -180,7 +180,7 @@ impl View {
 }
 
 /// Client connections for each upstream connection.
-fn fan_in(figures: &Figures) -> String {
+fn fan_in(figures: &Reading) -> String {
     match figures.upstream_connections {
         0 => "-".to_owned(),
         upstream => format!("{:.0} : 1", figures.client_connections as f64 / upstream as f64),
@@ -188,7 +188,7 @@ fn fan_in(figures: &Figures) -> String {
 }
 
 /// Streams on each upstream connection, at the moment of the look.
-fn streams(figures: &Figures) -> String {
+fn streams(figures: &Reading) -> String {
     match figures.upstream_connections {
         0 => "-".to_owned(),
         upstream => format!("{:.1}", figures.streams as f64 / upstream as f64),
