@@ -59,8 +59,12 @@ pub(super) struct Demo {
 pub(super) fn demo(arguments: &Demo) -> Result<(), Failure> {
     // The view is all that should be seen.
     Logging::start(Level::ERROR)?;
-    // Both ends of every client connection are ours.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    // Both ends of every connection are ours.
+    let needed = 2 * u64::from(arguments.connections + arguments.upstream_connections) + FILES_MARGIN;
+    if rlimit::increase_nofile_limit(u64::MAX).is_ok_and(|limit| limit < needed) {
+        let why = format!("--connections {} needs {needed} open files: raise `ulimit -n`", arguments.connections);
+        return Err(Failure::Runtime(why));
+    }
     let failed = |what: &str, error: &io::Error| Failure::Runtime(format!("the demo's {what}: {error}"));
 
     let service = Service::start().map_err(|error| failed("service", &error))?;
@@ -69,8 +73,8 @@ pub(super) fn demo(arguments: &Demo) -> Result<(), Failure> {
         None
     } else {
         let load = Load::start(sidecar.address(), arguments.connections).map_err(|error| failed("client", &error))?;
-        let pair =
-            Pair::start(sidecar.address(), service.address()).map_err(|error| failed("second client", &error))?;
+        let pair = Pair::start(sidecar.address(), service.address(), load.is_up())
+            .map_err(|error| failed("second client", &error))?;
         Some((load, pair))
     };
     let start = Instant::now();
@@ -138,3 +142,6 @@ fn watch(seconds: Option<u64>, view: &mut View, mut show: impl FnMut(&mut View) 
         }
     })
 }
+
+/// Listeners, runtimes, what the process has anyway.
+const FILES_MARGIN: u64 = 64;

@@ -99,6 +99,20 @@ fn healthcheck_exits_with_0_only_if_readyz_answers_200() {
 }
 
 #[test]
+fn healthcheck_finds_a_running_process_ready() {
+    let folder = Folder::new();
+    let to = format!("h2c://{}", service::h2c(10));
+    let arguments = ["proxy", "--listen", "127.0.0.1:0", "--to", &to, "--probes", "127.0.0.1:0"];
+    let mut running = Running::start(folder.command(&arguments));
+    let line = running.line("serving");
+    let probes = line.split("probes=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
+    let said = folder.run(&["healthcheck", "--address", probes]);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    running.signal("TERM");
+    assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
 fn healthcheck_without_an_address_exits_with_1_and_says_what_is_missing() {
     let folder = Folder::with("listen: 127.0.0.1:0\nupstream: h2c://127.0.0.1:9\n");
     let said = folder.run(&["healthcheck"]);

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -87,6 +87,7 @@ impl Tally {
 
 /// A running client.
 pub(super) struct Load {
+    connections: u32,
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
@@ -94,6 +95,8 @@ pub(super) struct Load {
 #[derive(Default)]
 struct Shared {
     is_stopping: AtomicBool,
+    /// Connections that have had an answer.
+    up: AtomicU32,
     /// The other side of the lock is taken once in a while, by the view.
     tally: Mutex<Tally>,
 }
@@ -112,7 +115,13 @@ impl Load {
             let shared = shared.clone();
             move || run(proxy, connections, shared)
         })?;
-        Ok(Self { shared, thread })
+        Ok(Self { connections, shared, thread })
+    }
+
+    /// Tells whether every connection has had an answer.
+    pub(super) fn is_up(&self) -> impl Fn() -> bool + Send + use<> {
+        let (shared, connections) = (self.shared.clone(), self.connections);
+        move || shared.up.load(Ordering::Acquire) >= connections
     }
 
     /// What has happened since the last call.
@@ -167,6 +176,7 @@ async fn within_after(is_stopping: &AtomicBool, timeout: Duration, all: impl Fut
 /// One client: a connection for as long as it lasts, then another.
 async fn client(proxy: SocketAddr, next_id: Rc<Cell<u64>>, shared: Arc<Shared>) {
     let mut connection = None;
+    let mut is_up = false;
     while !shared.is_stopping.load(Ordering::Acquire) {
         let start = Instant::now();
         let result = async {
@@ -181,6 +191,10 @@ async fn client(proxy: SocketAddr, next_id: Rc<Cell<u64>>, shared: Arc<Shared>) 
         }
         .await;
         let is_broken = result.is_err();
+        if !is_broken && !is_up {
+            is_up = true;
+            shared.up.fetch_add(1, Ordering::AcqRel);
+        }
         shared.tally().record(start, result);
         if is_broken {
             tokio::time::sleep(RECONNECT_PAUSE).await;

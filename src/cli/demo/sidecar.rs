@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use trunkline::config::{self, AccessLogOnly, Source};
 use trunkline::control::{Process, StartError};
-use trunkline::metrics::Gauge;
 
 use super::super::Failure;
 use super::Demo;
@@ -19,7 +18,7 @@ pub(super) struct Sidecar {
 
 /// What the sidecar counts, at one moment.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Figures {
+pub(super) struct Reading {
     pub(super) client_connections: u64,
     pub(super) upstream_connections: u64,
     pub(super) streams: u64,
@@ -64,22 +63,18 @@ impl Sidecar {
         self.process.control().registry().workers().len()
     }
 
-    /// Adds up what the workers count.
-    pub(super) fn figures(&self) -> Figures {
-        let level = |gauge: &Gauge| u64::try_from(gauge.value()).unwrap_or(0);
-        let registry = self.process.control().registry();
-        let mut figures = Figures::default();
-        for worker in registry.workers() {
-            figures.client_connections += level(&worker.downstream_connections);
-            figures.faults += worker.faults.iter().map(|(_, count)| count).sum::<u64>();
+    /// What its workers count together.
+    pub(super) fn figures(&self) -> Reading {
+        let figures = self.process.control().figures();
+        let level = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
+        Reading {
+            client_connections: level(figures.downstream.connections),
+            upstream_connections: level(figures.upstream_connections()),
+            streams: level(figures.endpoints.iter().map(|endpoint| endpoint.streams).sum()),
+            waiting: level(figures.endpoints.iter().map(|endpoint| endpoint.pending).sum()),
+            requests: figures.endpoints.iter().map(|endpoint| endpoint.requests).sum(),
+            faults: figures.faults.values().sum(),
         }
-        for endpoint in registry.endpoints().iter().flat_map(|(_, copies)| copies) {
-            figures.upstream_connections += level(&endpoint.active) + level(&endpoint.idle) + level(&endpoint.draining);
-            figures.streams += level(&endpoint.streams);
-            figures.waiting += level(&endpoint.pending);
-            figures.requests += endpoint.requests.value();
-        }
-        figures
     }
 
     /// Drains it; returns how many client connections had to be cut.

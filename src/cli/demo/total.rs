@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::super::text::{count, per_second, thousands, time};
 use super::load::Tally;
 use super::pair::Medians;
-use super::sidecar::Figures;
+use super::sidecar::Reading;
 
 /// The whole run.
 #[derive(Default)]
 pub(super) struct Total {
     pub(super) tally: Tally,
     /// The latest look, with the highest numbers of connections of all looks.
-    pub(super) figures: Figures,
+    pub(super) figures: Reading,
     pub(super) pair: Option<Medians>,
     pub(super) elapsed: Duration,
     /// Cut by the sidecar at the end.
@@ -25,10 +25,10 @@ pub(super) struct Total {
 }
 
 impl Total {
-    pub(super) fn add(&mut self, tally: &Tally, figures: Figures) {
+    pub(super) fn add(&mut self, tally: &Tally, figures: Reading) {
         self.tally.add(tally);
-        let Figures { client_connections, upstream_connections, .. } = self.figures;
-        self.figures = Figures {
+        let Reading { client_connections, upstream_connections, .. } = self.figures;
+        self.figures = Reading {
             client_connections: figures.client_connections.max(client_connections),
             upstream_connections: figures.upstream_connections.max(upstream_connections),
             ..figures
@@ -78,7 +78,7 @@ impl fmt::Display for Total {
             writeln!(f, "  latency at the client: p50 {}, p99 {}, at most {}", time(p50), time(p99), time(max))?;
         }
         if let Some(pair) = pair {
-            writeln!(f, "  {pair}")?;
+            writeln!(f, "  one at a time: {pair}, waiting included")?;
         }
         if *cut_connections > 0 {
             writeln!(f, "  {cut_connections} client connections were still busy at the end and were cut")?;
@@ -86,8 +86,8 @@ impl fmt::Display for Total {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         writeln!(
             f,
-            "  Client, sidecar and service share this machine's {}: it shows that it works and how many connections it\n  \
-             takes. It is not a benchmark.",
+            "  Client, sidecar and service share the {} of this machine: this shows that it\n  works, and how many \
+             connections it takes. It is not a benchmark.",
             count(cores, "core")
         )
     }
@@ -98,7 +98,7 @@ impl fmt::Display for Medians {
         let Self { through, direct } = self;
         write!(
             f,
-            "one request at a time: p50 {} through the sidecar, {} direct: its own part is {}",
+            "p50 {} through, {} direct: the sidecar adds {}",
             time(*through),
             time(*direct),
             time(through.saturating_sub(*direct))

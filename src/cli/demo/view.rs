@@ -8,10 +8,10 @@ use crossterm::cursor::{Hide, MoveToColumn, MoveUp, Show};
 use crossterm::terminal::{Clear, ClearType, size};
 use crossterm::{execute, queue};
 
-use super::super::text::{per_second, thousands, time};
+use super::super::text::{count, per_second, thousands, time};
 use super::load::Tally;
 use super::pair::Medians;
-use super::sidecar::{Figures, Sidecar};
+use super::sidecar::{Reading, Sidecar};
 use super::total::Total;
 
 /// Writes frames to stdout.
@@ -31,7 +31,7 @@ pub(super) struct View {
 /// One moment.
 pub(super) struct Frame<'a> {
     pub(super) elapsed: Duration,
-    pub(super) figures: Figures,
+    pub(super) figures: Reading,
     /// Since the last frame.
     pub(super) tally: &'a Tally,
     pub(super) total: &'a Total,
@@ -44,26 +44,22 @@ impl View {
         let address = sidecar.address();
         let upstream =
             sidecar.yaml().split(['"', ' ', '\n']).find(|word| word.starts_with("h2c://")).unwrap_or_default();
-        let clients = load.map_or("your clients".to_owned(), |clients| format!("{clients} clients + 1 that measures"));
-        let workers = sidecar.workers();
+        let clients =
+            load.map_or("your clients".to_owned(), |clients| format!("{clients} HTTP/1.1 clients + 1 that measures"));
         let mut head = format!(
-            "trunkline demo: {clients}, HTTP/1.1 -> sidecar {address} ({workers} worker{}) -> service {upstream}, HTTP/2\n",
-            if workers == 1 { "" } else { "s" }
+            "trunkline demo: {clients}\n  -> sidecar {address} ({}) -> service {upstream}\n",
+            count(sidecar.workers(), "worker")
         );
         let mut foot = String::from("\n  the sidecar's whole configuration:\n");
         for line in sidecar.yaml().lines() {
             let _ = writeln!(foot, "    {line}");
         }
-        let curl =
-            format!("curl http://{address}/   curl -N http://{address}/events   curl 'http://{address}/slow?ms=500'");
-        if load.is_some() {
-            let _ = writeln!(foot, "  try it: {curl}");
-        } else {
-            let _ = writeln!(foot, "  now send requests, for example:");
+        foot.push_str("  try it:\n");
+        if load.is_none() {
             let _ = writeln!(foot, "    wrk -t1 -c256 -d10s http://{address}/");
             let _ = writeln!(foot, "    bombardier -c 256 -d 10s http://{address}/");
-            let _ = writeln!(foot, "    {curl}");
         }
+        let _ = writeln!(foot, "    curl -i http://{address}/\n    curl -N http://{address}/events");
         let is_terminal = io::stdout().is_terminal();
         if !is_terminal {
             head.push_str(foot.trim_start_matches('\n'));
@@ -136,7 +132,7 @@ impl View {
             let _ = write!(line, ", p50 {}, p99 {}", time(p50), time(p99));
         }
         if let Some(Medians { through, direct }) = pair {
-            let _ = write!(line, ", sidecar's own part of p50 {}", time(through.saturating_sub(*direct)));
+            let _ = write!(line, ", the sidecar adds {}", time(through.saturating_sub(*direct)));
         }
         line.push('\n');
         let mut out = io::stdout().lock();
@@ -164,7 +160,7 @@ impl View {
             row("faults", thousands(figures.faults));
         }
         if let Some(pair) = pair {
-            row("", pair.to_string());
+            row("one at a time", pair.to_string());
         }
         text.push_str(&self.foot);
         let (width, _) = size().unwrap_or((80, 24));
@@ -184,7 +180,7 @@ impl View {
 }
 
 /// Client connections for each upstream connection.
-fn fan_in(figures: &Figures) -> String {
+fn fan_in(figures: &Reading) -> String {
     match figures.upstream_connections {
         0 => "-".to_owned(),
         upstream => format!("{:.0} : 1", figures.client_connections as f64 / upstream as f64),
@@ -192,7 +188,7 @@ fn fan_in(figures: &Figures) -> String {
 }
 
 /// Streams on each upstream connection, at the moment of the look.
-fn streams(figures: &Figures) -> String {
+fn streams(figures: &Reading) -> String {
     match figures.upstream_connections {
         0 => "-".to_owned(),
         upstream => format!("{:.1}", figures.streams as f64 / upstream as f64),
