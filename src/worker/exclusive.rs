@@ -6,6 +6,7 @@
 //!
 //! Does not know what a request is, beyond its body's type. RFC 9112 §9.3.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 use super::dial::{DialFailures, Target, next_failure};
 use super::share::EndpointShared;
-use crate::error::{Fault, ProxyFault, UpstreamFault};
+use crate::error::{DownstreamFault, Fault, ProxyFault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
 
 const BACKOFF: Duration = Duration::from_millis(50);
@@ -167,7 +168,7 @@ impl ExclusivePermit {
     pub(crate) async fn send(
         &mut self,
         request: http::Request<UploadBody>,
-    ) -> Result<Result<http::Response<Incoming>, UpstreamFault>, Box<http::Request<UploadBody>>> {
+    ) -> Result<Result<http::Response<Incoming>, Fault>, Box<http::Request<UploadBody>>> {
         self.lease.is_clean.store(false, Ordering::Relaxed);
         match self.lease.sender.try_send_request(request).await {
             Ok(response) => Ok(Ok(response)),
@@ -195,13 +196,15 @@ impl Drop for ExclusivePermit {
 }
 
 /// What an error of the exchange says about the request.
-pub(crate) fn fault(error: &hyper::Error) -> UpstreamFault {
-    if error.is_parse_too_large() {
-        UpstreamFault::ResponseHeadTooLarge
+pub(crate) fn fault(error: &hyper::Error) -> Fault {
+    if let Some(upload) = error.source().and_then(|source| source.downcast_ref::<UploadError>()) {
+        upload.0.into()
+    } else if error.is_parse_too_large() {
+        UpstreamFault::ResponseHeadTooLarge.into()
     } else if error.is_parse() {
-        UpstreamFault::MalformedResponse
+        UpstreamFault::MalformedResponse.into()
     } else {
-        UpstreamFault::ConnectionLost
+        UpstreamFault::ConnectionLost.into()
     }
 }
 
@@ -259,6 +262,18 @@ pub(crate) struct UploadBody {
     left: u64,
 }
 
+/// The request body could not be sent on, and the service is not at fault.
+#[derive(Debug)]
+pub(crate) struct UploadError(DownstreamFault);
+
+impl std::fmt::Display for UploadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(Fault::from(self.0).reason())
+    }
+}
+
+impl Error for UploadError {}
+
 impl UploadBody {
     pub(crate) fn new(incoming: Incoming, bytes_max: Option<u64>) -> Self {
         Self { incoming, left: bytes_max.unwrap_or(u64::MAX) }
@@ -267,7 +282,7 @@ impl UploadBody {
 
 impl Body for UploadBody {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
@@ -275,11 +290,11 @@ impl Body for UploadBody {
             frame.as_ref().map(|frame| frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)))
         {
             let Some(left) = self.left.checked_sub(data as u64) else {
-                return Poll::Ready(Some(Err("the request body is longer than the listener allows".into())));
+                return Poll::Ready(Some(Err(UploadError(DownstreamFault::BodyTooLarge))));
             };
             self.left = left;
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| UploadError(DownstreamFault::BodyIncomplete))))
     }
 
     fn is_end_stream(&self) -> bool {
