@@ -202,7 +202,7 @@ impl Worker {
                 Command::Replace { old, new } => {
                     let accepting = self.accepting.borrow();
                     for accepting in accepting.iter().filter(|accepting| accepting.is_for(&old)) {
-                        accepting.listener.replace(new.clone());
+                        accepting.replace(new.clone());
                     }
                 }
                 Command::Retire(listener) => self.stop_accepting(|accepting| accepting.is_for(&listener)),

@@ -25,20 +25,27 @@ pub struct ListenerShared {
     pub settings: config::Listener,
     /// Where it really listens: the port that the kernel chose, if 0 was asked for.
     pub address: SocketAddr,
-    connections: AtomicU32,
-    room: Notify,
+    places: Arc<Places>,
     is_retired: AtomicBool,
+}
+
+/// Who is connected to a listener, under whichever settings.
+#[derive(Default)]
+struct Places {
+    taken: AtomicU32,
+    /// Told when one is left, or when there may be more of them.
+    changed: Notify,
 }
 
 impl ListenerShared {
     pub fn new(settings: config::Listener, address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self {
-            settings,
-            address,
-            connections: AtomicU32::new(0),
-            room: Notify::new(),
-            is_retired: AtomicBool::new(false),
-        })
+        Arc::new(Self { settings, address, places: Arc::default(), is_retired: AtomicBool::new(false) })
+    }
+
+    /// The same listener under other settings: who is connected already still counts.
+    pub fn with_settings(&self, settings: config::Listener) -> Arc<Self> {
+        let (address, places) = (self.address, self.places.clone());
+        Arc::new(Self { settings, address, places, is_retired: AtomicBool::new(false) })
     }
 
     /// No longer configured: its connections finish what runs and close.
@@ -50,51 +57,28 @@ impl ListenerShared {
         self.is_retired.load(Ordering::Acquire)
     }
 
-    fn try_connect(self: &Arc<Self>) -> Option<ConnectionPermit> {
-        if self.connections.fetch_add(1, Ordering::AcqRel) < self.settings.max_connections {
-            Some(ConnectionPermit(self.clone()))
-        } else {
-            self.leave();
-            None
-        }
+    fn has_room(&self) -> bool {
+        self.places.taken.load(Ordering::Acquire) < self.settings.max_connections
     }
 
-    /// Waits for room below `max_connections`. The kernel's backlog holds who comes meanwhile.
-    async fn has_room(&self) {
-        loop {
-            let room = self.room.notified();
-            if self.connections.load(Ordering::Acquire) < self.settings.max_connections {
-                return;
-            }
-            room.await;
-        }
-    }
-
-    /// Waits for a place.
-    async fn connect(self: &Arc<Self>) -> ConnectionPermit {
-        loop {
-            let room = self.room.notified();
-            if let Some(permit) = self.try_connect() {
-                return permit;
-            }
-            room.await;
-        }
-    }
-
-    fn leave(&self) {
-        if self.connections.fetch_sub(1, Ordering::AcqRel) >= self.settings.max_connections {
-            self.room.notify_waiters();
-        }
+    /// Takes a place, if there is one. Changes nothing otherwise: a place taken and left again would wake those
+    /// that wait, this one among them, for ever.
+    fn try_connect(&self) -> Option<ConnectionPermit> {
+        let max = self.settings.max_connections;
+        let one_more = |taken: u32| (taken < max).then_some(taken + 1);
+        let taken = self.places.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        taken.is_ok().then(|| ConnectionPermit(self.places.clone()))
     }
 }
 
 /// The right to one client connection; dropping it frees the place.
 #[must_use]
-pub struct ConnectionPermit(Arc<ListenerShared>);
+pub struct ConnectionPermit(Arc<Places>);
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -110,8 +94,26 @@ impl Accepting {
         Arc::ptr_eq(&self.listener.borrow(), listener)
     }
 
+    /// Serves who connects from now on by other settings.
+    pub(crate) fn replace(&self, listener: Arc<ListenerShared>) {
+        self.listener.replace(listener.clone());
+        listener.places.changed.notify_waiters();
+    }
+
     fn listener(&self) -> Arc<ListenerShared> {
         self.listener.borrow().clone()
+    }
+
+    /// Waits until `attempt` succeeds for the present settings. The kernel's backlog holds who comes meanwhile.
+    async fn until<T>(&self, attempt: impl Fn(&Arc<ListenerShared>) -> Option<T>) -> T {
+        loop {
+            let listener = self.listener();
+            let changed = listener.places.changed.notified();
+            if let Some(done) = attempt(&listener) {
+                return done;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -122,14 +124,17 @@ pub(crate) async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, socket:
         let accepted = tokio::select! {
             biased;
             () = accepting.stop.notified() => break,
-            accepted = async { accepting.listener().has_room().await; socket.accept().await } => accepted,
+            accepted = async {
+                accepting.until(|listener| listener.has_room().then_some(())).await;
+                socket.accept().await
+            } => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
                 // Only now: a place must not be held by a worker to which nobody connects.
-                let listener = accepting.listener();
-                let permit = listener.connect().await;
+                let place = |listener: &Arc<ListenerShared>| Some((listener.clone(), listener.try_connect()?));
+                let (listener, permit) = accepting.until(place).await;
                 admit(&worker, &listener, stream, peer, permit);
             }
             Err(error) if is_of_one_connection(&error) => {}
