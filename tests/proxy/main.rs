@@ -9,6 +9,8 @@
 mod drain;
 mod flow_control;
 mod harness;
+mod limits;
 mod multiplex;
 mod pool;
+mod reload;
 mod selftest;
