@@ -104,7 +104,7 @@ async fn run(index: usize, crew: Arc<Crew>, snapshot: Arc<Snapshot>, mut inbox: 
             Command::Listen(listener, socket) => accepting.extend(listen(&local, listener, socket)),
             Command::Replace { old, new } => {
                 for accepting in accepting.iter().filter(|accepting| accepting.is_for(&old)) {
-                    accepting.listener.replace(new.clone());
+                    accepting.replace(new.clone());
                 }
             }
             Command::Retire(listener) => {

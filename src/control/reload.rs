@@ -59,7 +59,7 @@ impl Plan {
             let shared = match known {
                 Some(known) if known.settings == *listener => known.clone(),
                 // The address stays, its settings change: the sockets move to the new record.
-                Some(known) => ListenerShared::new(listener.clone(), known.address),
+                Some(known) => known.with_settings(listener.clone()),
                 None => {
                     let sockets = bind(listener, before, workers)?;
                     let address = sockets[0].local_addr().unwrap_or(listener.address);

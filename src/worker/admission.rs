@@ -15,20 +15,32 @@ pub struct ListenerShared {
     pub settings: config::Listener,
     /// Where it really listens: the port that the kernel chose, if 0 was asked for.
     pub address: SocketAddr,
-    connections: AtomicU32,
-    room: Notify,
+    places: Arc<Places>,
     is_retired: AtomicBool,
+}
+
+/// Who is connected to a listener, under whichever settings.
+#[derive(Default)]
+struct Places {
+    taken: AtomicU32,
+    /// Told when one is left, or when there may be more of them.
+    changed: Notify,
 }
 
 impl ListenerShared {
     pub fn new(settings: config::Listener, address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self {
-            settings,
-            address,
-            connections: AtomicU32::new(0),
-            room: Notify::new(),
-            is_retired: AtomicBool::new(false),
-        })
+        Arc::new(Self { settings, address, places: Arc::default(), is_retired: AtomicBool::new(false) })
+    }
+
+    /// The same listener under other settings: who is connected already still counts.
+    pub fn with_settings(&self, settings: config::Listener) -> Arc<Self> {
+        let (address, places) = (self.address, self.places.clone());
+        Arc::new(Self { settings, address, places, is_retired: AtomicBool::new(false) })
+    }
+
+    /// Told when a place is left, or when there may be more of them.
+    pub(crate) fn changed(&self) -> &Notify {
+        &self.places.changed
     }
 
     /// No longer configured: its connections finish what runs and close.
@@ -40,50 +52,27 @@ impl ListenerShared {
         self.is_retired.load(Ordering::Acquire)
     }
 
-    pub(crate) fn try_connect(self: &Arc<Self>) -> Option<ConnectionPermit> {
-        if self.connections.fetch_add(1, Ordering::AcqRel) < self.settings.max_connections {
-            Some(ConnectionPermit(self.clone()))
-        } else {
-            self.leave();
-            None
-        }
+    pub(crate) fn has_room(&self) -> bool {
+        self.places.taken.load(Ordering::Acquire) < self.settings.max_connections
     }
 
-    /// Waits for room below `max_connections`. The kernel's backlog holds who comes meanwhile.
-    pub(crate) async fn has_room(&self) {
-        loop {
-            let room = self.room.notified();
-            if self.connections.load(Ordering::Acquire) < self.settings.max_connections {
-                return;
-            }
-            room.await;
-        }
-    }
-
-    /// Waits for a place.
-    pub(crate) async fn connect(self: &Arc<Self>) -> ConnectionPermit {
-        loop {
-            let room = self.room.notified();
-            if let Some(permit) = self.try_connect() {
-                return permit;
-            }
-            room.await;
-        }
-    }
-
-    fn leave(&self) {
-        if self.connections.fetch_sub(1, Ordering::AcqRel) >= self.settings.max_connections {
-            self.room.notify_waiters();
-        }
+    /// Takes a place, if there is one. Changes nothing otherwise: a place taken and left again would wake those
+    /// that wait, this one among them, for ever.
+    pub(crate) fn try_connect(&self) -> Option<ConnectionPermit> {
+        let max = self.settings.max_connections;
+        let one_more = |taken: u32| (taken < max).then_some(taken + 1);
+        let taken = self.places.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        taken.is_ok().then(|| ConnectionPermit(self.places.clone()))
     }
 }
 
 /// The right to one client connection; dropping it frees the place.
 #[must_use]
-pub struct ConnectionPermit(Arc<ListenerShared>);
+pub struct ConnectionPermit(Arc<Places>);
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
     }
 }

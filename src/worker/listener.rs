@@ -38,8 +38,26 @@ impl Accepting {
         self.stopped.notify_one();
     }
 
+    /// Serves who connects from now on by other settings.
+    pub(crate) fn replace(&self, listener: Arc<ListenerShared>) {
+        self.listener.replace(listener.clone());
+        listener.changed().notify_waiters();
+    }
+
     fn listener(&self) -> Arc<ListenerShared> {
         self.listener.borrow().clone()
+    }
+
+    /// Waits until `attempt` succeeds for the present settings. The kernel's backlog holds who comes meanwhile.
+    async fn until<T>(&self, attempt: impl Fn(&Arc<ListenerShared>) -> Option<T>) -> T {
+        loop {
+            let listener = self.listener();
+            let changed = listener.changed().notified();
+            if let Some(done) = attempt(&listener) {
+                return done;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -50,14 +68,17 @@ pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: T
         let accepted = tokio::select! {
             biased;
             () = accepting.stopped.notified() => break,
-            accepted = async { accepting.listener().has_room().await; socket.accept().await } => accepted,
+            accepted = async {
+                accepting.until(|listener| listener.has_room().then_some(())).await;
+                socket.accept().await
+            } => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
                 // Only now: a place must not be held by a worker to which nobody connects.
-                let listener = accepting.listener();
-                let permit = listener.connect().await;
+                let place = |listener: &Arc<ListenerShared>| Some((listener.clone(), listener.try_connect()?));
+                let (listener, permit) = accepting.until(place).await;
                 admit(&local, &listener, stream, peer, permit);
             }
             Err(error) if is_of_one_connection(&error) => {}
