@@ -70,6 +70,7 @@ impl std::error::Error for Cut {}
 impl RelayBody {
     /// A body that is complete already, or that comes from us.
     pub(crate) fn own(client: Rc<Client>, exchange: Exchange, bytes: Bytes) -> Self {
+        client.answer_began();
         let mut body =
             Self { source: Source::Own(bytes.clone()), exchange: Some(exchange), client, idle: None, _upload: None };
         if bytes.is_empty() {
@@ -85,6 +86,7 @@ impl RelayBody {
         idle: Option<Duration>,
         upload: Option<AbortOnDrop>,
     ) -> Self {
+        client.answer_began();
         let mut body = Self { source, exchange: Some(exchange), client, idle, _upload: upload };
         let is_ended = match &body.source {
             Source::Http2 { stream, left_bytes, .. } => stream.is_end_stream() || *left_bytes == Some(0),
