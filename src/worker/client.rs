@@ -30,6 +30,8 @@ enum ClientPhase {
     Head { is_timed: bool },
     /// A request is on its walk.
     Exchange,
+    /// The head of its answer has been handed over.
+    Answer,
 }
 
 /// One client connection, as its request and bodies see it.
@@ -52,6 +54,10 @@ pub(crate) struct Client {
     request_end: Cell<Option<Instant>>,
     /// Why the connection was given up.
     pub(crate) ended: Cell<Option<DownstreamFault>>,
+    /// Nothing has come yet.
+    is_fresh: Cell<bool>,
+    /// Until when a closing connection waits for a request that may be on its way.
+    lingers_until: Cell<Option<Instant>>,
 }
 
 impl Client {
@@ -71,6 +77,8 @@ impl Client {
             is_ended_by_close: Cell::new(false),
             request_end: Cell::new(None),
             ended: Cell::new(None),
+            is_fresh: Cell::new(true),
+            lingers_until: Cell::new(None),
         }
     }
 
@@ -81,6 +89,11 @@ impl Client {
         self.request_end.set(None);
         self.stream_idle.set(None);
         self.timer.disarm();
+    }
+
+    /// The head of the answer has been handed over, and says whether the connection closes.
+    pub(crate) fn answer_began(&self) {
+        self.phase.set(ClientPhase::Answer);
     }
 
     /// The answer has been handed over: the idle time starts.
@@ -160,8 +173,28 @@ impl Client {
         self.local.is_draining() || self.listener.is_retired()
     }
 
+    /// Whether a closing connection stays as it is: it can no longer say so in an answer, or has been silent for less
+    /// than [`LINGER`].
+    pub(crate) fn lingers(&self) -> bool {
+        let is_silent = match self.phase.get() {
+            ClientPhase::Exchange => return false,
+            ClientPhase::Answer => false,
+            ClientPhase::Idle => true,
+            ClientPhase::Head { .. } => self.is_fresh.get(),
+        };
+        if !is_silent {
+            return true;
+        }
+        let now = Instant::now();
+        let until = self.lingers_until.get().unwrap_or(now + LINGER);
+        self.lingers_until.set(Some(until));
+        self.timer.arm(until);
+        now < until
+    }
+
     pub(crate) fn received(&self, bytes: usize) {
         self.local.metrics.downstream_received_bytes.add(bytes as u64);
+        self.is_fresh.set(self.is_fresh.get() && bytes == 0);
         if self.phase.get() == ClientPhase::Idle && bytes > 0 {
             // The timeout starts only if the head is not complete with this read: the usual one is, and
             // needs no clock.
@@ -183,7 +216,8 @@ impl Client {
 
     /// The client takes no bytes at the moment.
     fn stalls(&self) {
-        if self.phase.get() == ClientPhase::Exchange && self.is_progressed.replace(false) {
+        let is_running = matches!(self.phase.get(), ClientPhase::Exchange | ClientPhase::Answer);
+        if is_running && self.is_progressed.replace(false) {
             self.arm(Instant::now(), self.stream_idle.get());
         }
     }
@@ -202,7 +236,7 @@ impl Client {
         match self.phase.get() {
             ClientPhase::Idle => Expiry::Idle,
             ClientPhase::Head { .. } => Expiry::Head,
-            ClientPhase::Exchange => Expiry::Stalled,
+            ClientPhase::Exchange | ClientPhase::Answer => Expiry::Stalled,
         }
     }
 }
@@ -213,3 +247,6 @@ pub(crate) enum Expiry {
     Head,
     Stalled,
 }
+
+/// A client may have sent a request before it hears that its idle connection closes: that one is still answered.
+const LINGER: Duration = Duration::from_millis(50);

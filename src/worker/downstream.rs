@@ -56,11 +56,14 @@ pub(crate) async fn serve(
     let mut is_closing = false;
     let ended = poll_fn(|cx| {
         client.timer.register(cx);
-        if client.is_closing() && !is_closing {
+        let mut polled = Pin::new(&mut connection).poll(cx);
+        if polled.is_pending() && client.is_closing() && !is_closing && !client.lingers() {
             is_closing = true;
+            // The answer says `Connection: close`.
             Pin::new(&mut connection).graceful_shutdown();
+            polled = Pin::new(&mut connection).poll(cx);
         }
-        match Pin::new(&mut connection).poll(cx) {
+        match polled {
             Poll::Ready(result) => Poll::Ready(Ok(result)),
             Poll::Pending if client.timer.is_expired() => Poll::Ready(Err(client.expiry())),
             Poll::Pending => Poll::Pending,

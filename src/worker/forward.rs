@@ -11,7 +11,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -66,6 +65,9 @@ impl Answer {
         let idle = self.route.timeouts.stream_idle;
         client.stream_began(idle);
         let mut response = self.response;
+        if !response.headers().contains_key(DATE) {
+            response.headers_mut().insert(DATE, client.local.date());
+        }
         if self.length.is_none() && client.ends_by_close() {
             // Otherwise hyper would say keep-alive, and close all the same.
             *response.version_mut() = Version::HTTP_10;
@@ -368,14 +370,13 @@ fn respond(client: Rc<Client>, mut exchange: Exchange, fault: Fault) -> Response
     let length = text.len();
     let body = if is_head { Bytes::new() } else { text };
     client.stream_began(None);
+    let date = client.local.date();
     let mut response = Response::new(RelayBody::own(client, exchange, body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
-        headers.insert(DATE, date);
-    }
+    headers.insert(DATE, date);
     if let Ok(id) = HeaderValue::try_from(id) {
         headers.insert(X_REQUEST_ID, id);
     }
