@@ -17,7 +17,7 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::downstream::Client;
+use super::client::Client;
 use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
 use super::mux::StreamPermit;
@@ -68,6 +68,7 @@ impl std::error::Error for Cut {}
 impl RelayBody {
     /// A body that is complete already, or that comes from us.
     pub(crate) fn own(client: Rc<Client>, exchange: Exchange, bytes: Bytes) -> Self {
+        client.answer_began();
         let source = Source::Own(bytes.clone());
         let mut body = Self { source, exchange: Some(exchange), left: None, client, idle: None, _upload: None };
         if bytes.is_empty() {
@@ -85,6 +86,7 @@ impl RelayBody {
         idle: Option<Duration>,
         upload: Option<AbortOnDrop>,
     ) -> Self {
+        client.answer_began();
         let mut body = Self { source, exchange: Some(exchange), left: length, client, idle, _upload: upload };
         let is_ended = match &body.source {
             _ if length == Some(0) => true,

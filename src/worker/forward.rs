@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::Poll;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -23,9 +22,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::{RelayBody, Source};
-use super::downstream::Client;
+use super::client::Client;
 use super::exchange::{Exchange, Phase, X_REQUEST_ID};
-use super::exclusive::{Exclusive, ExclusivePermit, UploadBody, UploadState};
+use super::exclusive::{Exclusive, ExclusivePermit};
+use super::http1::{UploadBody, UploadState};
 use super::mux::{StreamPermit, Unwritten};
 use super::pool::Pool;
 use super::routing::{EndpointEntry, EndpointPool, RouteEntry};
@@ -41,7 +41,7 @@ const OPEN_ATTEMPTS_MAX: u32 = 8;
 pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RelayBody>, Infallible> {
     let start = Instant::now();
     client.exchange_began(request.version());
-    let mut exchange = Exchange::begin(client.worker.clone(), client.peer.ip(), start);
+    let mut exchange = Exchange::begin(client.local.clone(), client.peer.ip(), start);
     exchange.tell(request.method(), request.uri(), request.headers());
     let walked = walk(&client, request, &mut exchange).await;
     Ok(match walked {
@@ -66,6 +66,9 @@ impl Answer {
         let idle = self.route.timeouts.stream_idle;
         client.stream_began(idle);
         let mut response = self.response;
+        if !response.headers().contains_key(DATE) {
+            response.headers_mut().insert(DATE, client.local.date());
+        }
         if self.length.is_none() && client.ends_by_close() {
             // Otherwise hyper would say keep-alive, and close all the same.
             *response.version_mut() = Version::HTTP_10;
@@ -83,7 +86,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         return Err(DownstreamFault::BodyTooLarge.into());
     }
     let mut head = RequestHead::from_http1(parts, &client.hop)?;
-    let routing = client.worker.routing();
+    let routing = client.local.routing();
     let route = routing.table.find(&head).ok_or(ProxyFault::NoRoute)?.clone();
     exchange.route = Some(route.clone());
     let rewrite = route.rewrite.as_ref().map(|(from, to)| (from.as_str(), to.as_str()));
@@ -101,7 +104,9 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         }
         Place::Http1(pool, permit) => {
             let call = Call { client, route: &route, endpoint: &endpoint, exchange };
-            call.http1(head, incoming, &pool, permit).await
+            // Boxed, as is every path that the usual request does not take: hyper moves the whole future once
+            // for each request, and keeps room for it on each connection.
+            Box::pin(call.http1(head, incoming, &pool, permit)).await
         }
     }
 }
@@ -126,11 +131,11 @@ async fn acquire(
         let place = match &endpoint.pool {
             EndpointPool::Http2(pool) => match pool.try_acquire() {
                 Some(permit) => Ok(Place::Http2(pool.clone(), permit)),
-                None => wait(client, pool, exchange).await.map(|permit| Place::Http2(pool.clone(), permit)),
+                None => Box::pin(wait(client, pool, exchange)).await.map(|permit| Place::Http2(pool.clone(), permit)),
             },
             EndpointPool::Http1(pool) => {
                 let since = Instant::now();
-                let place = wait_http1(client, pool).await.map(|permit| Place::Http1(pool.clone(), permit));
+                let place = Box::pin(wait_http1(client, pool)).await.map(|permit| Place::Http1(pool.clone(), permit));
                 exchange.wait += since.elapsed();
                 place
             }
@@ -211,7 +216,7 @@ impl Call<'_> {
                     drop(permit);
                     permit = match pool.try_acquire() {
                         Some(permit) => permit,
-                        None => wait(self.client, &pool, self.exchange).await?,
+                        None => Box::pin(wait(self.client, &pool, self.exchange)).await?,
                     };
                 }
             }
@@ -225,7 +230,8 @@ impl Call<'_> {
             let bytes_max = self.client.listener.settings.body_bytes_max;
             Upload::new(incoming, stream, bytes_max, received, self.client.clone())
         });
-        let sent = Instant::now();
+        // Without a wait the head has just come, and needs no second look at the clock.
+        let sent = if self.exchange.wait.is_zero() { self.exchange.start } else { Instant::now() };
         let (response, upload) = self.response_head(response, upload, &permit, sent).await?;
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, stream) = response.into_parts();
@@ -254,9 +260,8 @@ impl Call<'_> {
             {
                 upload = None;
                 match ended {
-                    Ok(()) => {}
-                    // The response may explain the reset; its own error comes with the next poll.
-                    Err(Fault::Upstream(_)) => {}
+                    // After a reset the response may explain it; its own error comes with the next poll.
+                    Ok(()) | Err(Fault::Upstream(_)) => {}
                     Err(fault) => return Poll::Ready(Err(fault)),
                 }
             }
@@ -396,23 +401,21 @@ fn stalled_upload(client: &Client, is_starving: bool) -> Fault {
 fn respond(client: Rc<Client>, mut exchange: Exchange, fault: Fault) -> Response<RelayBody> {
     let answer = fault.answer();
     exchange.fault = Some(fault);
-    let id = exchange.request_id().unwrap_or_else(|| client.worker.next_request_id());
-    // A fault without an answer never reaches a client that could read one.
-    let status = answer.status.unwrap_or(http::StatusCode::BAD_GATEWAY);
+    let id = exchange.request_id().unwrap_or_else(|| client.local.next_request_id());
+    let status = answer.status_or_last_resort();
     exchange.status = Some(status.as_u16());
     let is_head = exchange.method() == Method::HEAD;
     let text = Bytes::from(format!("{} {}\nrequest id: {id}\n", status.as_u16(), answer.sentence));
     let length = text.len();
     let body = if is_head { Bytes::new() } else { text };
     client.stream_began(None);
+    let date = client.local.date();
     let mut response = Response::new(RelayBody::own(client, exchange, body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
-        headers.insert(DATE, date);
-    }
+    headers.insert(DATE, date);
     if let Ok(id) = HeaderValue::try_from(id) {
         headers.insert(X_REQUEST_ID, id);
     }

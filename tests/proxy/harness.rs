@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "topics use different parts of the harness")]
 
 pub mod client;
+pub mod counts;
 pub mod load;
 pub mod origin;
 pub mod process;

@@ -6,9 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a test harness: a panic is how it reports")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
 
+mod counters;
+mod drain;
 mod faults;
+mod flow_control;
 mod framing;
 mod harness;
+mod limits;
+mod multiplex;
+mod pool;
+mod reload;
 mod selftest;
 mod smuggling;
 mod timeouts;

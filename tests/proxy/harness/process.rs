@@ -1,6 +1,7 @@
 //! What a process holds: memory and descriptors, as the kernel counts them.
 
 use std::fs;
+use std::process::Command;
 
 /// Resident memory of this process in bytes.
 pub fn resident_bytes() -> u64 {
@@ -25,3 +26,22 @@ pub fn open_descriptors() -> usize {
 pub fn open_descriptors_of(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").count()
 }
+
+/// Whether the calling test has this process to itself, so that memory and descriptors are its own.
+///
+/// Called in the usual run it starts a process that runs the test of this `name` alone, waits for its success, and
+/// returns `false`: the caller is done.
+pub fn is_alone(name: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("a test binary"));
+    command.args(["--exact", name, "--include-ignored", "--nocapture"]).env(ALONE, "1");
+    let output = command.output().expect("the test binary starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{name} alone:\n{said}");
+    eprintln!("{said}");
+    false
+}
+
+const ALONE: &str = "TRUNKLINE_TEST_ALONE";

@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::Location;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use trunkline::config::{Source, load};
-use trunkline::control::{Ending, Process};
+use trunkline::config::{Config, Source, load};
+use trunkline::control::{Control, Ending, Process, Reader};
 
 use super::client;
+use super::counts::Counts;
 use super::samples::Samples;
 use super::watched::{BOUND, within};
 use super::wire::Response;
@@ -21,10 +22,31 @@ use super::wire::Response;
 ///
 /// Panics with the diagnostics if the text is not valid: use [`trunkline::config`] itself to test those.
 pub fn with(yaml: &str) -> Proxy {
+    let text = completed(yaml);
+    let config = read(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    let listener = config.listeners[0].name.clone();
+    let next = Arc::new(Mutex::new(text.clone()));
+    let reader: Reader = Box::new({
+        let next = next.clone();
+        move || read(&next.lock().unwrap())
+    });
+    let started = block_within("started proxy", move || Process::start_with(config, Some(reader), false));
+    let process = started.unwrap_or_else(|error| panic!("{error}\n{text}"));
+    Proxy { process: Some(process), listener, next }
+}
+
+fn read(text: &str) -> Result<Config, String> {
+    let source = Source::new("test.yaml", text);
+    load(&source, &|_| None).map(|(config, _warnings)| config).map_err(|errors| errors.to_string())
+}
+
+/// `yaml` with what tests leave out.
+fn completed(yaml: &str) -> String {
     let has = |key: &str| yaml.lines().any(|line| line.starts_with(key));
     let mut text = String::new();
     if !has("listen:") && !has("listeners:") {
-        text.push_str("listen: 127.0.0.1:0\n");
+        let is_short = has("upstream:");
+        text.push_str(if is_short { "listen: 127.0.0.1:0\n" } else { "listeners: [{ address: 127.0.0.1:0 }]\n" });
     }
     if !has("admin:") {
         text.push_str("admin: { address: 127.0.0.1:0 }\n");
@@ -33,17 +55,16 @@ pub fn with(yaml: &str) -> Proxy {
         // More than one, so that hand-over and the split of limits are always in play.
         text.push_str("runtime: { workers: 2 }\n");
     }
+    if !has("logs:") {
+        // Clients that leave are part of many tests; their lines would bury the message of a failure.
+        text.push_str("logs: { access: { only: none } }\n");
+    }
     if !has("shutdown:") {
         // The default of 25 s would make every test slow that leaves a stream open at its end.
         text.push_str("shutdown: { timeout: 2s }\n");
     }
     text.push_str(yaml);
-    let source = Source::new("test.yaml", text.as_str());
-    let (config, _warnings) = load(&source, &|_| None).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
-    let listener = config.listeners[0].name.clone();
-    let started = block_within("started proxy", move || Process::start(config));
-    let process = started.unwrap_or_else(|error| panic!("{error}\n{text}"));
-    Proxy { process: Some(process), listener }
+    text
 }
 
 /// As [`with`], on one worker: a service that plays a script has the one connection that every request takes.
@@ -57,6 +78,8 @@ pub struct Proxy {
     process: Option<Process>,
     /// The name of the first listener.
     listener: String,
+    /// What the next reload reads.
+    next: Arc<Mutex<String>>,
 }
 
 impl Proxy {
@@ -108,6 +131,33 @@ impl Proxy {
         assert!(is_met, "the metrics did not meet the condition within {BOUND:?}: {last:#?}");
     }
 
+    /// Reloads with this text, completed as [`with`] does; the line about what changed, or why the old one is kept.
+    pub async fn reload(&self, yaml: &str) -> Result<String, String> {
+        *self.next.lock().unwrap() = completed(yaml);
+        within("reload", self.control().reload()).await
+    }
+
+    pub fn control(&self) -> &Arc<Control> {
+        self.process().control()
+    }
+
+    /// What the proxy has counted so far.
+    pub fn counts(&self) -> Counts {
+        Counts::of(self.control().registry())
+    }
+
+    /// Looks at the counters until a condition holds; panics with the last ones after the harness's bound.
+    pub async fn wait_for(&self, mut is_met: impl FnMut(&Counts) -> bool) {
+        let looks = async {
+            while !is_met(&self.counts()) {
+                // Between looks, not for an effect: the next one decides.
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
+        let is_met = tokio::time::timeout(BOUND, looks).await.is_ok();
+        assert!(is_met, "the counters did not meet the condition within {BOUND:?}: {:#?}", self.counts());
+    }
+
     /// The faults counted so far, by reason, without those that never happened.
     pub fn faults(&self) -> BTreeMap<&'static str, u64> {
         let mut faults = BTreeMap::new();
@@ -141,10 +191,15 @@ impl Proxy {
         self.process().control().drain();
     }
 
-    /// Drains, waits for the end, and says how.
+    /// Drains, waits for the end, and says how. After [`Proxy::drain`] it is the second request, which ends at once.
     pub async fn stop(&mut self) -> Ending {
-        let process = self.process.take().expect("stopped once");
-        process.control().drain();
+        self.drain();
+        self.join().await
+    }
+
+    /// Waits for the end that was asked for before, and says how it came.
+    pub async fn join(&mut self) -> Ending {
+        let process = self.process.take().expect("joined once");
         // A thread, since the runtime's own would hold its shutdown up if the proxy never ended.
         let (sender, ending) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || sender.send(process.join()));
@@ -182,3 +237,4 @@ impl std::fmt::Display for Proxy {
 }
 
 const SCRAPE_INTERVAL: Duration = Duration::from_millis(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
