@@ -70,7 +70,7 @@ pub struct Listener {
     pub idle_timeout: Duration,
     /// The whole request head: request line and fields, in bytes. Default 64 KiB, at least 8 KiB.
     pub header_bytes_max: usize,
-    /// Header fields in a request head. Default 128.
+    /// Header fields in a request head. Default 100, which is parsed without an allocation.
     pub headers_max: usize,
     /// The request body in bytes; `None` is unlimited, the default.
     pub body_bytes_max: Option<u64>,

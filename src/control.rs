@@ -8,12 +8,14 @@ pub mod admin;
 mod reload;
 mod sockets;
 
+pub use reload::targets;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,7 +25,9 @@ use tokio::sync::oneshot;
 
 use crate::access_log::{self, AccessSink, Writer};
 use crate::config::{Config, Workers};
-use crate::metrics::Registry;
+use crate::metrics::figures::{EndpointState, Figures, Standing};
+use crate::metrics::process::ProcessFigures;
+use crate::metrics::{EndpointKey, Registry};
 use crate::worker::{Command, Crew, ListenerShared, Snapshot};
 
 /// How often a draining process looks whether the last client has gone.
@@ -76,6 +80,17 @@ pub enum Stage {
     Starting,
     Serving,
     Draining,
+}
+
+impl Stage {
+    /// The stage in logs and pages.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// How a process ended.
@@ -176,7 +191,31 @@ impl Control {
             .collect()
     }
 
-    /// Starts to drain: not ready, then no new connections, then the end.
+    /// Everything that is counted and known, at this moment. Reads `/proc`: not for a worker.
+    pub fn figures(&self) -> Figures {
+        let (generation, is_reloaded) = {
+            let applied = self.applied();
+            (applied.generation, applied.is_reloaded)
+        };
+        let standing = Standing {
+            version: env!("CARGO_PKG_VERSION").into(),
+            stage: self.stage().word().into(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            config_generation: generation,
+            is_reloaded,
+        };
+        let states: BTreeMap<EndpointKey, EndpointState> = self
+            .endpoints()
+            .into_iter()
+            .map(|(upstream, endpoint, is_down)| {
+                ((upstream, endpoint), if is_down { EndpointState::Down } else { EndpointState::Up })
+            })
+            .collect();
+        let state = |key: &EndpointKey| states.get(key).copied().unwrap_or(EndpointState::Removed);
+        Figures::merge(self.registry(), standing, ProcessFigures::read(), state)
+    }
+
+    /// Starts to drain: not ready, then no new connections, then the end. Asked again while it drains: ends now.
     pub fn drain(&self) {
         let _ = self.asks.send(Ask::Drain);
     }
@@ -239,15 +278,19 @@ impl Process {
         });
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
+        if has_signals {
+            // Before anyone is told that the process serves: a signal that comes at once must drain, not kill.
+            let _context = runtime.enter();
+            if let Err(error) = follow_signals(&control) {
+                tracing::error!(%error, "cannot listen to signals");
+            }
+        }
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn({
                 let control = control.clone();
                 move || {
                     let cut_connections = runtime.block_on(async {
-                        if has_signals && let Err(error) = follow_signals(&control) {
-                            tracing::error!(%error, "cannot listen to signals");
-                        }
                         for (socket, access) in [(admin, admin::Access::Full), (probes, admin::Access::Probes)] {
                             if let Some(socket) = socket {
                                 admin::serve(control.clone(), socket, access);
@@ -366,12 +409,19 @@ fn finish(control: &Control, worker_threads: Vec<JoinHandle<()>>) {
 /// SIGTERM and SIGINT drain, again they end now; SIGHUP reloads.
 fn follow_signals(control: &Arc<Control>) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
+    let is_signalled = Arc::new(AtomicBool::new(false));
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind)?;
         let control = control.clone();
+        let is_signalled = is_signalled.clone();
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                control.drain();
+                if is_signalled.swap(true, Ordering::AcqRel) {
+                    control.stop();
+                } else if control.stage() != Stage::Draining {
+                    // A preStop hook may have posted /drain: the signal that follows must not cut what still runs.
+                    control.drain();
+                }
             }
         });
     }

@@ -69,7 +69,7 @@ pub enum UpstreamFault {
     NoHttp2ByAlpn,
     /// Answered the HTTP/2 preface with something else, most likely HTTP/1.1.
     NotHttp2,
-    /// REFUSED_STREAM, or above GOAWAY's last stream id: provably not processed (RFC 9113 §8.7).
+    /// `REFUSED_STREAM`, or above GOAWAY's last stream id: provably not processed (RFC 9113 §8.7).
     StreamRefused,
     /// The connection ended before the response head.
     ConnectionLost,
@@ -327,6 +327,12 @@ const fn silent(logged_status: u16, proxy_status: Option<&'static str>, reason: 
 }
 
 impl Answer {
+    /// The status for a client that can still be answered, though the fault is one after which it usually cannot.
+    #[must_use]
+    pub fn status_or_last_resort(&self) -> StatusCode {
+        self.status.unwrap_or(StatusCode::BAD_GATEWAY)
+    }
+
     const fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self

@@ -5,6 +5,9 @@
 //! Labels come only from configured names and closed sets, so memory is bounded.
 
 pub mod exposition;
+pub mod figures;
+pub mod latency;
+pub mod process;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -38,6 +41,11 @@ pub struct Gauge(AtomicI64);
 impl Gauge {
     pub fn add(&self, change: i64) {
         self.0.store(self.0.load(Ordering::Relaxed) + change, Ordering::Relaxed);
+    }
+
+    /// Like [`Gauge::add`], from any thread.
+    pub fn add_shared(&self, change: i64) {
+        self.0.fetch_add(change, Ordering::Relaxed);
     }
 
     pub fn set(&self, value: i64) {
@@ -88,27 +96,8 @@ impl Histogram {
     }
 }
 
-/// What several histograms hold together.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub struct HistogramSum {
-    pub buckets: [u64; BUCKETS_NS.len() + 1],
-    pub sum_ns: u64,
-}
-
-impl HistogramSum {
-    pub fn add(&mut self, histogram: &Histogram) {
-        for (sum, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
-            *sum += bucket.value();
-        }
-        self.sum_ns += histogram.sum_ns.value();
-    }
-
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-}
-
-/// Counters that share a name and differ in one label with a closed set of values.
+/// Counters that share a name and differ in one label with a closed set of values. They count what is rare, from any
+/// thread.
 #[derive(Debug)]
 pub struct Labelled {
     names: &'static [&'static str],
@@ -123,7 +112,7 @@ impl Labelled {
     /// Counts under `name`, or under the last name of the set when it is not in it.
     pub fn increment(&self, name: &str) {
         let index = self.names.iter().position(|known| *known == name).unwrap_or(self.names.len() - 1);
-        self.counters[index].increment();
+        self.counters[index].0.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -325,6 +314,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use super::latency::HistogramSum;
     use super::*;
 
     #[test]
@@ -332,7 +322,7 @@ mod tests {
         let histogram = Histogram::default();
         histogram.record(Duration::from_micros(100));
         histogram.record(Duration::from_nanos(100_001));
-        histogram.record(Duration::from_secs(3600));
+        histogram.record(Duration::from_hours(1));
         let mut sum = HistogramSum::default();
         sum.add(&histogram);
         assert_eq!((sum.buckets[0], sum.buckets[1], sum.buckets[BUCKETS_NS.len()], sum.count()), (1, 1, 1, 3));

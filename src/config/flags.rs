@@ -26,6 +26,8 @@ pub struct Flags<'a> {
     pub workers: Option<&'a str>,
     /// `--admin`: the address for operators.
     pub admin: Option<&'a str>,
+    /// `--probes`: the address for health checks and metrics.
+    pub probes: Option<&'a str>,
 }
 
 /// Turns flags into a configuration, with the warnings about it. Variables are left to the shell.
@@ -33,7 +35,7 @@ pub struct Flags<'a> {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn from_flags(flags: Flags<'_>) -> Result<(Config, Diagnostics), Diagnostics> {
-    let Flags { listen, to, connections, workers, admin } = flags;
+    let Flags { listen, to, connections, workers, admin, probes } = flags;
     let mut line = Line { text: "trunkline proxy".to_owned() };
 
     let address = line.flag("--listen", listen);
@@ -51,14 +53,17 @@ pub fn from_flags(flags: Flags<'_>) -> Result<(Config, Diagnostics), Diagnostics
     if let Some(workers) = workers {
         root.push(entry("runtime", map(vec![entry("workers", line.flag("--workers", workers))])));
     }
-    if let Some(admin) = admin {
-        root.push(entry("admin", map(vec![entry("address", line.flag("--admin", admin))])));
+    let addresses = [("address", "--admin", admin), ("probes", "--probes", probes)];
+    let addresses = addresses.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value?)));
+    let addresses: Vec<_> = addresses.map(|(key, flag, value)| entry(key, line.flag(flag, value))).collect();
+    if !addresses.is_empty() {
+        root.push(entry("admin", map(addresses)));
     }
 
     let mut source = Source::new("command line", line.text);
     source.has_lines = false;
     let cx = Decoder::new(&source, None).renaming(&flag_of);
-    build(&map(root), cx, &|path| std::fs::read(path))
+    build(&map(root), cx, &super::source::read_named)
 }
 
 /// The flag that a path comes from.
@@ -68,6 +73,7 @@ fn flag_of(path: &str) -> Option<&'static str> {
         "upstreams.default.pool.max_connections" => Some("--connections"),
         "runtime.workers" => Some("--workers"),
         "admin.address" => Some("--admin"),
+        "admin.probes" => Some("--probes"),
         _ if path.starts_with("upstreams.default.endpoints") => Some("--to"),
         _ => None,
     }
@@ -124,18 +130,20 @@ mod tests {
             connections: Some(7),
             workers: Some("2"),
             admin: Some("127.0.0.1:9900"),
+            probes: Some("127.0.0.1:9901"),
         })
         .unwrap();
         assert_eq!(config.upstreams[0].pool.max_connections, 7);
         assert_eq!(config.runtime.workers, Workers::Count(2));
         assert_eq!(config.admin.address, Some("127.0.0.1:9900".parse().unwrap()));
+        assert_eq!(config.admin.probes, Some("127.0.0.1:9901".parse().unwrap()));
         assert_eq!(warnings.list, []);
     }
 
     #[test]
     fn wrong_flags_are_all_shown_in_the_command_line() {
         let to = ["h2c://127.0.0.1".to_owned(), "${X}".to_owned()];
-        let flags = Flags { listen: ":80", to: &to, connections: Some(0), workers: Some("x"), admin: None };
+        let flags = Flags { listen: ":80", to: &to, connections: Some(0), workers: Some("x"), ..Flags::default() };
         assert_eq!(
             from_flags(flags).unwrap_err().to_string(),
             "\

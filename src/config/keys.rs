@@ -72,7 +72,7 @@ section! { ListenerTimeoutKeys {
 section! { LimitKeys {
     preset header_bytes: u64 = Size { min: 8 << 10, max: 1 << 20 }, "64KiB",
         "The whole request head, 8KiB to 1MiB; above it 431. Each connection may buffer so much.";
-    preset headers: u32 = Count { min: 8, max: 1024 }, "128",
+    preset headers: u32 = Count { min: 8, max: 1024 }, "100",
         "Fields in a request head, 8 to 1024; above it 431.";
     preset body_bytes: Option<u64> = SizeLimit, "unlimited",
         "The request body; above it 413. Bodies are relayed, never stored, so no limit is safe.";

@@ -555,7 +555,7 @@ listeners:
       idle: 75s
     limits:
       header_bytes: 64KiB
-      headers: 128
+      headers: 100
       body_bytes: unlimited
 routes:
   - name: route-1

@@ -25,7 +25,7 @@ pub(super) type Files<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 /// # Errors
 /// Everything that is wrong, at once, in the order of the text; warnings among it.
 pub fn load(source: &Source, env: Environment<'_>) -> Result<(Config, Diagnostics), Diagnostics> {
-    load_with(source, env, &|path| std::fs::read(path))
+    load_with(source, env, &super::source::read_named)
 }
 
 /// As [`load`], with the named files read by `files`.
@@ -118,7 +118,7 @@ mod tests {
                     header_timeout: Duration::from_secs(10),
                     idle_timeout: Duration::from_secs(75),
                     header_bytes_max: 64 << 10,
-                    headers_max: 128,
+                    headers_max: 100,
                     body_bytes_max: None,
                 }],
                 routes: vec![Route {

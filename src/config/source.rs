@@ -72,6 +72,11 @@ pub(super) struct Spanned<T> {
     pub(super) is_given: bool,
 }
 
+/// Reads a file that a configuration names, such as a certificate.
+pub(super) fn read_named(path: &Path) -> std::io::Result<Vec<u8>> {
+    std::fs::read(path)
+}
+
 /// Picks the configuration file: `flag`, `$TRUNKLINE_CONFIG`, `./trunkline.yaml`, `/etc/trunkline/trunkline.yaml`.
 ///
 /// A file that was asked for by name is returned whether it exists or not, so that reading it says what is wrong.

@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::{Applied, Control, StartError, sockets};
 use crate::access_log::{self, AccessSink, Writer};
-use crate::config::{AccessLogOutput, Config, Listener, Protocol, Upstream};
+use crate::config::{AccessLogOutput, Config, Endpoint, Listener, Protocol, Upstream};
 use crate::tls;
 use crate::worker::{Command, Crew, EndpointShared, ListenerShared, Snapshot, Target, UpstreamSnapshot};
 
@@ -166,7 +167,6 @@ fn upstream_snapshot(
     before: Option<&Applied>,
     workers: usize,
 ) -> Result<UpstreamSnapshot, StartError> {
-    let tls_failed = |why: String| StartError::Tls { upstream: upstream.name.clone(), why };
     let known = before.and_then(|before| {
         let config = before.config.upstreams.iter().find(|known| known.name == upstream.name)?;
         let snapshot = before.snapshot.upstreams.iter().find(|known| known.name == upstream.name)?;
@@ -177,8 +177,7 @@ fn upstream_snapshot(
             && config.tls == upstream.tls;
         is_same.then_some(&snapshot.endpoints)
     });
-    let is_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::H2Tls);
-    let client_config = is_tls.then(|| tls::client_config(&upstream.tls.ca)).transpose().map_err(tls_failed)?;
+    let client_config = client_config(upstream)?;
     let endpoints = upstream
         .endpoints
         .iter()
@@ -187,26 +186,57 @@ fn upstream_snapshot(
             if let Some(kept) = kept {
                 return Ok(kept.clone());
             }
-            let tls = match &client_config {
-                Some(config) if endpoint.protocol == Protocol::H2Tls => {
-                    let name = upstream.tls.server_name.clone().unwrap_or_else(|| endpoint.host.clone());
-                    let name = ServerName::try_from(name).map_err(|error| tls_failed(error.to_string()))?;
-                    Some((TlsConnector::from(config.clone()), name))
-                }
-                _ => None,
-            };
-            let target = Target {
-                upstream: upstream.name.clone(),
-                endpoint: endpoint.clone(),
-                connect_timeout: upstream.connect_timeout,
-                stream_window_bytes: upstream.stream_window_bytes,
-                streams_max: upstream.pool.max_streams_per_connection,
-                tls,
-            };
+            let target = target(upstream, endpoint, client_config.as_ref())?;
             Ok(EndpointShared::new(Arc::new(target), upstream.pool.clone(), workers))
         })
         .collect::<Result<_, StartError>>()?;
     Ok(UpstreamSnapshot { name: upstream.name.clone(), balance: upstream.balance, endpoints })
+}
+
+/// How each endpoint of `config` is reached, for whoever only wants to look.
+///
+/// # Errors
+/// [`StartError::Tls`].
+pub fn targets(config: &Config) -> Result<Vec<Target>, StartError> {
+    let mut targets = Vec::new();
+    for upstream in &config.upstreams {
+        let client_config = client_config(upstream)?;
+        for endpoint in &upstream.endpoints {
+            targets.push(target(upstream, endpoint, client_config.as_ref())?);
+        }
+    }
+    Ok(targets)
+}
+
+/// The TLS settings that the endpoints of `upstream` share; `None` if none of them uses TLS.
+fn client_config(upstream: &Upstream) -> Result<Option<Arc<ClientConfig>>, StartError> {
+    let is_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::H2Tls);
+    let client_config = is_tls.then(|| tls::client_config(&upstream.tls.ca)).transpose();
+    client_config.map_err(|why| StartError::Tls { upstream: upstream.name.clone(), why })
+}
+
+fn target(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    client_config: Option<&Arc<ClientConfig>>,
+) -> Result<Target, StartError> {
+    let tls = match client_config {
+        Some(config) if endpoint.protocol == Protocol::H2Tls => {
+            let name = upstream.tls.server_name.clone().unwrap_or_else(|| endpoint.host.clone());
+            let name = ServerName::try_from(name)
+                .map_err(|error| StartError::Tls { upstream: upstream.name.clone(), why: error.to_string() })?;
+            Some((TlsConnector::from(config.clone()), name))
+        }
+        _ => None,
+    };
+    Ok(Target {
+        upstream: upstream.name.clone(),
+        endpoint: endpoint.clone(),
+        connect_timeout: upstream.connect_timeout,
+        stream_window_bytes: upstream.stream_window_bytes,
+        streams_max: upstream.pool.max_streams_per_connection,
+        tls,
+    })
 }
 
 fn output_name(output: &AccessLogOutput) -> String {

@@ -12,7 +12,7 @@ use super::StartError;
 /// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// Binds one socket per worker to one address (SO_REUSEPORT), non-blocking, listening.
+/// Binds one socket per worker to one address (`SO_REUSEPORT`), non-blocking, listening.
 ///
 /// # Errors
 /// The address is taken by another process, even by one that would share it: two proxies that share a port by accident

@@ -6,6 +6,7 @@
 //!
 //! Lives on one worker. RFC 9113 §5.2, RFC 9112 §7.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -16,7 +17,7 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::downstream::Client;
+use super::client::Client;
 use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
 use super::mux::StreamPermit;
@@ -24,14 +25,13 @@ use super::upload::AbortOnDrop;
 use crate::error::{Fault, UpstreamFault};
 use crate::translate;
 
-/// From a body's last byte to the end of its stream; then the stream is reset.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What hyper sends to the client after the head.
 pub(crate) struct RelayBody {
     source: Source,
     /// Taken when the body is complete.
     exchange: Option<Exchange>,
+    /// Bytes that are still to come; `None` when only the stream's end says so.
+    left: Option<u64>,
     client: Rc<Client>,
     idle: Option<Duration>,
     /// A request body that is still coming; it ends with the answer.
@@ -43,8 +43,6 @@ pub(crate) enum Source {
     Http2 {
         stream: RecvStream,
         permit: StreamPermit,
-        /// Announced bytes that have not come yet; `None` when no length was announced.
-        left_bytes: Option<u64>,
     },
     Http1 {
         incoming: Incoming,
@@ -71,25 +69,28 @@ impl RelayBody {
     /// A body that is complete already, or that comes from us.
     pub(crate) fn own(client: Rc<Client>, exchange: Exchange, bytes: Bytes) -> Self {
         client.answer_began();
-        let mut body =
-            Self { source: Source::Own(bytes.clone()), exchange: Some(exchange), client, idle: None, _upload: None };
+        let source = Source::Own(bytes.clone());
+        let mut body = Self { source, exchange: Some(exchange), left: None, client, idle: None, _upload: None };
         if bytes.is_empty() {
             body.end();
         }
         body
     }
 
+    /// `length` is what the client will be given, if the head has said it; it takes no byte more.
     pub(crate) fn relay(
         client: Rc<Client>,
         exchange: Exchange,
         source: Source,
+        length: Option<u64>,
         idle: Option<Duration>,
         upload: Option<AbortOnDrop>,
     ) -> Self {
         client.answer_began();
-        let mut body = Self { source, exchange: Some(exchange), client, idle, _upload: upload };
+        let mut body = Self { source, exchange: Some(exchange), left: length, client, idle, _upload: upload };
         let is_ended = match &body.source {
-            Source::Http2 { stream, left_bytes, .. } => stream.is_end_stream() || *left_bytes == Some(0),
+            _ if length == Some(0) => true,
+            Source::Http2 { stream, .. } => stream.is_end_stream(),
             Source::Http1 { incoming, .. } => incoming.is_end_stream(),
             Source::Own(bytes) => bytes.is_empty(),
             Source::Ended => true,
@@ -104,7 +105,9 @@ impl RelayBody {
     fn end(&mut self) {
         match std::mem::replace(&mut self.source, Source::Ended) {
             Source::Http1 { permit, .. } => permit.complete(),
-            Source::Http2 { stream, permit, .. } if !stream.is_end_stream() => await_end(stream, permit),
+            Source::Http2 { stream, permit } if !stream.is_end_stream() => {
+                tokio::task::spawn_local(see_end(stream, permit));
+            }
             Source::Http2 { .. } | Source::Own(_) | Source::Ended => {}
         }
         if let Some(exchange) = self.exchange.take() {
@@ -140,21 +143,18 @@ impl RelayBody {
                     self.end();
                     return passed;
                 }
-                Source::Http2 { stream, permit, left_bytes } => match ready!(stream.poll_data(cx)) {
+                Source::Http2 { stream, permit } => match ready!(stream.poll_data(cx)) {
                     Some(Ok(data)) => {
                         // Fails only for a stream that is gone, which the next poll tells.
                         let _ = stream.flow_control().release_capacity(data.len());
-                        if let Some(left) = left_bytes {
-                            *left = left.saturating_sub(data.len() as u64);
-                        }
-                        // hyper asks for nothing after the last announced byte, so the end of the stream, which may
-                        // come in a frame of its own, must not be waited for here.
-                        let is_end = stream.is_end_stream() || *left_bytes == Some(0);
+                        let is_end = stream.is_end_stream();
                         if data.is_empty() && !is_end {
                             continue;
                         }
+                        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                         let passed = self.pass(data);
-                        if is_end {
+                        // hyper asks no more once it has the promised length, so the end may not be waited for.
+                        if is_end || self.left == Some(0) {
                             self.end();
                         }
                         return passed;
@@ -199,18 +199,20 @@ impl RelayBody {
     }
 }
 
-/// Keeps a stream whose bytes are all there until its END_STREAM has come.
-///
-/// Dropped before it, the stream would be reset (RFC 9113 §5.4.2) and the service told that its answer failed. The
-/// place stays taken: the peer counts the stream until then.
-fn await_end(mut stream: RecvStream, permit: StreamPermit) {
-    let end = async move {
-        // h2 lets no more data through than was announced.
-        while let Some(Ok(_)) = stream.data().await {}
-        let _ = stream.trailers().await;
-        drop(permit);
-    };
-    tokio::task::spawn_local(tokio::time::timeout(END_TIMEOUT, end));
+/// Sees a stream out whose body is complete: dropped before its END_STREAM it would be reset, and the service told
+/// that nobody wanted its answer.
+async fn see_end(mut stream: RecvStream, permit: StreamPermit) {
+    let end = poll_fn(|cx| {
+        loop {
+            match ready!(stream.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                // Trailers, which the client cannot take, or bytes beyond the promised ones.
+                _ => return Poll::Ready(()),
+            }
+        }
+    });
+    let _ = tokio::time::timeout(END_TIMEOUT, end).await;
+    drop(permit);
 }
 
 impl Body for RelayBody {
@@ -251,3 +253,6 @@ impl Drop for RelayBody {
         }
     }
 }
+
+/// How long a service may take to end a stream whose body is complete.
+const END_TIMEOUT: Duration = Duration::from_secs(1);

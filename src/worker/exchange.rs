@@ -14,7 +14,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
-use super::Worker;
+use super::local::Local;
 use super::routing::{EndpointEntry, RouteEntry};
 use crate::access_log::Outcome;
 use crate::error::{DownstreamFault, Fault, ProxyFault};
@@ -43,7 +43,7 @@ impl Phase {
 
 /// One request from its head to its last byte.
 pub(crate) struct Exchange {
-    worker: Rc<Worker>,
+    local: Rc<Local>,
     client: IpAddr,
     pub(crate) start: Instant,
     pub(crate) phase: Phase,
@@ -73,10 +73,10 @@ struct Told {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: Rc<Worker>, client: IpAddr, start: Instant) -> Self {
-        worker.metrics.requests_in_flight.add(1);
+    pub(crate) fn begin(local: Rc<Local>, client: IpAddr, start: Instant) -> Self {
+        local.metrics.requests_in_flight.add(1);
         Self {
-            worker,
+            local,
             client,
             start,
             phase: Phase::Head,
@@ -101,7 +101,7 @@ impl Exchange {
     pub(crate) fn tell(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap) {
         self.method = method.clone();
         self.request_id = headers.get(X_REQUEST_ID).cloned();
-        if !self.worker.access.is_active() {
+        if !self.local.is_logging() {
             return;
         }
         self.told = Some(Told {
@@ -128,7 +128,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let metrics = &self.worker.metrics;
+        let metrics = &self.local.metrics;
         metrics.requests_in_flight.add(-1);
         let total = self.start.elapsed();
         if std::thread::panicking() {
@@ -145,10 +145,10 @@ impl Drop for Exchange {
         }
         let told = self.told.as_ref();
         let status = self.status.or(self.fault.map(|fault| fault.answer().logged_status)).unwrap_or(499);
-        self.worker.log(&Outcome {
+        self.local.log(&Outcome {
             client: self.client,
             method: self.method.as_str(),
-            host: told.map_or("", |told| text(&told.host)),
+            host: told.map_or("", |told| text(told.host.as_ref())),
             path: told.map_or("", |told| told.uri.path_and_query().map_or("", |path| path.as_str())),
             route: self.route.as_ref().map_or("", |route| route.name.as_str()),
             upstream: self.route.as_ref().map_or("", |route| route.upstream.name.as_str()),
@@ -164,14 +164,14 @@ impl Drop for Exchange {
             stream_id: self.stream_id,
             received_bytes: self.received_bytes.as_ref().map_or(0, |bytes| bytes.get()),
             sent_bytes: self.sent_bytes,
-            request_id: text(&self.request_id),
-            traceparent: told.map_or("", |told| text(&told.traceparent)),
+            request_id: text(self.request_id.as_ref()),
+            traceparent: told.map_or("", |told| text(told.traceparent.as_ref())),
         });
     }
 }
 
-fn text(value: &Option<HeaderValue>) -> &str {
-    value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("")
+fn text(value: Option<&HeaderValue>) -> &str {
+    value.and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -16,15 +16,16 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::{RelayBody, Source};
-use super::downstream::Client;
+use super::client::Client;
 use super::exchange::{Exchange, Phase, X_REQUEST_ID};
-use super::exclusive::{Exclusive, UploadBody};
+use super::exclusive::{Exclusive, ExclusivePermit};
+use super::http1::UploadBody;
 use super::mux::{StreamPermit, Unwritten};
 use super::pool::Pool;
 use super::routing::{EndpointEntry, EndpointPool, RouteEntry};
@@ -39,8 +40,8 @@ const OPEN_ATTEMPTS_MAX: u32 = 8;
 /// Answers one request: with the upstream's answer, or with the fault's row of the table.
 pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RelayBody>, Infallible> {
     let start = Instant::now();
-    client.exchange_began();
-    let mut exchange = Exchange::begin(client.worker.clone(), client.peer.ip(), start);
+    client.exchange_began(request.version());
+    let mut exchange = Exchange::begin(client.local.clone(), client.peer.ip(), start);
     exchange.tell(request.method(), request.uri(), request.headers());
     let walked = walk(&client, request, &mut exchange).await;
     Ok(match walked {
@@ -53,6 +54,7 @@ pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> R
 struct Answer {
     response: Response<()>,
     source: Source,
+    length: Option<u64>,
     route: Rc<RouteEntry>,
     upload: Option<AbortOnDrop>,
 }
@@ -63,7 +65,12 @@ impl Answer {
         exchange.status = Some(self.response.status().as_u16());
         let idle = self.route.timeouts.stream_idle;
         client.stream_began(idle);
-        self.response.map(|()| RelayBody::relay(client, exchange, self.source, idle, self.upload))
+        let mut response = self.response;
+        if self.length.is_none() && client.ends_by_close() {
+            // Otherwise hyper would say keep-alive, and close all the same.
+            *response.version_mut() = Version::HTTP_10;
+        }
+        response.map(|()| RelayBody::relay(client, exchange, self.source, self.length, idle, self.upload))
     }
 }
 
@@ -76,7 +83,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         return Err(DownstreamFault::BodyTooLarge.into());
     }
     let mut head = RequestHead::from_http1(parts, &client.hop)?;
-    let routing = client.worker.routing();
+    let routing = client.local.routing();
     let route = routing.table.find(&head).ok_or(ProxyFault::NoRoute)?.clone();
     exchange.route = Some(route.clone());
     let rewrite = route.rewrite.as_ref().map(|(from, to)| (from.as_str(), to.as_str()));
@@ -94,7 +101,9 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         }
         Place::Http1(pool, permit) => {
             let call = Call { client, route: &route, endpoint: &endpoint, exchange };
-            call.http1(head, incoming, &pool, permit).await
+            // Boxed, as is every path that the usual request does not take: hyper moves the whole future once
+            // for each request, and keeps room for it on each connection.
+            Box::pin(call.http1(head, incoming, &pool, permit)).await
         }
     }
 }
@@ -102,7 +111,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
 /// The right to one exchange with an endpoint.
 enum Place {
     Http2(Rc<Pool>, StreamPermit),
-    Http1(Rc<Exclusive>, super::exclusive::ExclusivePermit),
+    Http1(Rc<Exclusive>, ExclusivePermit),
 }
 
 /// Takes a place at an endpoint of the route's upstream; at the next one when an endpoint has none to give.
@@ -119,11 +128,11 @@ async fn acquire(
         let place = match &endpoint.pool {
             EndpointPool::Http2(pool) => match pool.try_acquire() {
                 Some(permit) => Ok(Place::Http2(pool.clone(), permit)),
-                None => wait(client, pool, exchange).await.map(|permit| Place::Http2(pool.clone(), permit)),
+                None => Box::pin(wait(client, pool, exchange)).await.map(|permit| Place::Http2(pool.clone(), permit)),
             },
             EndpointPool::Http1(pool) => {
                 let waited = Instant::now();
-                let place = pool.acquire().await.map(|permit| Place::Http1(pool.clone(), permit));
+                let place = Box::pin(pool.acquire()).await.map(|permit| Place::Http1(pool.clone(), permit));
                 exchange.wait += waited.elapsed();
                 place
             }
@@ -193,7 +202,7 @@ impl Call<'_> {
                     drop(permit);
                     permit = match pool.try_acquire() {
                         Some(permit) => permit,
-                        None => wait(self.client, &pool, self.exchange).await?,
+                        None => Box::pin(wait(self.client, &pool, self.exchange)).await?,
                     };
                 }
             }
@@ -207,19 +216,16 @@ impl Call<'_> {
             let bytes_max = self.client.listener.settings.body_bytes_max;
             Upload::new(incoming, stream, bytes_max, received, self.client.clone())
         });
-        let sent = Instant::now();
+        // Without a wait the head has just come, and needs no second look at the clock.
+        let sent = if self.exchange.wait.is_zero() { self.exchange.start } else { Instant::now() };
         let (response, upload) = self.response_head(response, upload, &permit, sent).await?;
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, stream) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
-        let left_bytes = match framing {
-            ResponseBody::None => Some(0),
-            ResponseBody::Sized(length) => Some(length),
-            ResponseBody::Unsized => None,
-        };
-        let source = Source::Http2 { stream, permit, left_bytes };
+        let source = Source::Http2 { stream, permit };
         let upload = upload.map(|upload| AbortOnDrop(tokio::task::spawn_local(upload).abort_handle()));
-        Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload })
+        let (response, length) = (Response::from_parts(parts, ()), length(framing));
+        Ok(Answer { response, source, length, route: self.route.clone(), upload })
     }
 
     /// Waits for the response head while the request body goes up; what is left of the body comes back.
@@ -240,9 +246,8 @@ impl Call<'_> {
             {
                 upload = None;
                 match ended {
-                    Ok(()) => {}
-                    // The response may explain the reset; its own error comes with the next poll.
-                    Err(Fault::Upstream(_)) => {}
+                    // After a reset the response may explain it; its own error comes with the next poll.
+                    Ok(()) | Err(Fault::Upstream(_)) => {}
                     Err(fault) => return Poll::Ready(Err(fault)),
                 }
             }
@@ -278,12 +283,14 @@ impl Call<'_> {
         head: RequestHead,
         incoming: Incoming,
         pool: &Rc<Exclusive>,
-        mut permit: super::exclusive::ExclusivePermit,
+        mut permit: ExclusivePermit,
     ) -> Result<Answer, Fault> {
         let method = head.method().clone();
         let parts = head.into_http1(&self.endpoint.authority);
         let bytes_max = self.client.listener.settings.body_bytes_max;
-        let mut request = Request::from_parts(parts, UploadBody::new(incoming, bytes_max));
+        let body = UploadBody::new(incoming, bytes_max);
+        let refusal = body.refusal();
+        let mut request = Request::from_parts(parts, body);
         let sent = Instant::now();
         self.client.arm(sent, self.route.timeouts.response_header);
         let mut attempts = 0;
@@ -300,7 +307,11 @@ impl Call<'_> {
                 .await?
             };
             match result {
-                Ok(response) => break response?,
+                Ok(Ok(response)) => break response,
+                // What is wrong with the request body comes first: the service has seen nothing but a cut.
+                Ok(Err(fault)) => {
+                    return Err(refusal.get().map_or(Fault::Upstream(fault), |own| Fault::Downstream(*own)));
+                }
                 Err(unwritten) => {
                     attempts += 1;
                     if attempts == OPEN_ATTEMPTS_MAX {
@@ -314,13 +325,18 @@ impl Call<'_> {
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, incoming) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
-        let source = if framing == ResponseBody::None {
-            permit.complete();
-            Source::Ended
-        } else {
-            Source::Http1 { incoming, permit }
-        };
-        Ok(Answer { response: Response::from_parts(parts, ()), source, route: self.route.clone(), upload: None })
+        let source = Source::Http1 { incoming, permit };
+        let (response, length) = (Response::from_parts(parts, ()), length(framing));
+        Ok(Answer { response, source, length, route: self.route.clone(), upload: None })
+    }
+}
+
+/// The body bytes that the client will be given, if the head says it.
+const fn length(framing: ResponseBody) -> Option<u64> {
+    match framing {
+        ResponseBody::None => Some(0),
+        ResponseBody::Sized(length) => Some(length),
+        ResponseBody::Unsized => None,
     }
 }
 
@@ -344,9 +360,8 @@ fn stalled_upload(client: &Client) -> Fault {
 fn respond(client: Rc<Client>, mut exchange: Exchange, fault: Fault) -> Response<RelayBody> {
     let answer = fault.answer();
     exchange.fault = Some(fault);
-    let id = exchange.request_id().unwrap_or_else(|| client.worker.next_request_id());
-    // A fault without an answer never reaches a client that could read one.
-    let status = answer.status.unwrap_or(http::StatusCode::BAD_GATEWAY);
+    let id = exchange.request_id().unwrap_or_else(|| client.local.next_request_id());
+    let status = answer.status_or_last_resort();
     exchange.status = Some(status.as_u16());
     let is_head = exchange.method() == Method::HEAD;
     let text = Bytes::from(format!("{} {}\nrequest id: {id}\n", status.as_u16(), answer.sentence));

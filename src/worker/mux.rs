@@ -43,7 +43,7 @@ pub(crate) struct LinkState {
     pub(crate) id: u64,
     /// May carry new streams: neither closed, nor going away, nor given up by the pool.
     is_open: AtomicBool,
-    /// The peer's latest SETTINGS_MAX_CONCURRENT_STREAMS.
+    /// The peer's latest `SETTINGS_MAX_CONCURRENT_STREAMS`.
     peer_limit: AtomicU32,
     /// Streams of all workers.
     in_flight: AtomicU32,
@@ -94,6 +94,11 @@ impl LinkState {
         }
     }
 
+    /// The streams that the peer allows; `None` if it states no limit (RFC 9113 §6.5.2).
+    pub(crate) fn peer_limit(&self) -> Option<u32> {
+        Some(self.peer_limit.load(Ordering::Acquire)).filter(|limit| *limit != u32::MAX)
+    }
+
     pub(crate) fn watch(&self, watcher: &Arc<Notify>) {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher.clone());
     }
@@ -112,6 +117,11 @@ impl LinkState {
 impl Link {
     pub(crate) fn new(handle: SendRequest<Bytes>, state: Arc<LinkState>) -> Self {
         Self { handle, state }
+    }
+
+    /// Whether the peer's SETTINGS allow extended CONNECT (RFC 8441 §3).
+    pub(crate) fn has_extended_connect(&self) -> bool {
+        self.handle.is_extended_connect_protocol_enabled()
     }
 }
 
@@ -195,6 +205,11 @@ impl Mux {
         if self.in_flight.get() == 0 { self.idle_since.get() } else { None }
     }
 
+    /// Some worker uses the connection: its idle time starts anew.
+    pub(crate) fn touch(&self) {
+        self.idle_since.set(Some(Instant::now()));
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.get()
     }
@@ -253,6 +268,7 @@ impl StreamPermit {
     ///
     /// # Errors
     /// [`Unwritten`] when the connection has gone since the permit was given; try another one.
+    #[allow(clippy::result_large_err, reason = "the request comes back whole, and rarely")]
     pub(crate) fn open(&self, request: Request<()>, is_end: bool) -> Result<Opened, Unwritten> {
         let mut handle = self.mux.handle.borrow_mut();
         // Only a connection that has ended or is going away is not ready: permits keep the streams within
@@ -312,7 +328,7 @@ impl Drop for StreamPermit {
 /// What an error of a stream says about the request.
 ///
 /// A remote GOAWAY reaches only the streams above its last stream id (RFC 9113 §6.8), so it proves, like
-/// REFUSED_STREAM, that the request was not processed (§8.7).
+/// `REFUSED_STREAM`, that the request was not processed (§8.7).
 pub(crate) fn fault(error: &h2::Error) -> UpstreamFault {
     let reason = error.reason();
     if error.is_io() {

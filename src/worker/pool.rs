@@ -165,8 +165,9 @@ impl Pool {
         self.shared.health.fault().map_or(Fault::Proxy(ProxyFault::PoolWaitTimeout), Fault::Upstream)
     }
 
-    pub(crate) fn is_down(&self) -> bool {
-        self.shared.health.is_down()
+    /// Its last dial failed: other endpoints come first.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.shared.health.is_failing()
     }
 
     pub(crate) fn shared(&self) -> &Arc<EndpointShared> {
@@ -239,7 +240,8 @@ impl Pool {
         });
         for (mux, lease, is_hungry) in ended {
             self.part_from(&mux, is_hungry);
-            if mux.in_flight() > 0 {
+            // A borrowed connection is its owner's to count.
+            if lease.is_some() && mux.state.in_flight() > 0 {
                 mux.drain();
             }
             // bb8 sees that the connection is closed, and counts it no more.
@@ -305,21 +307,28 @@ impl Pool {
     /// Gives connections back that have been idle for a moment.
     fn return_idle(&self) {
         let keep = self.shared.minimum(self.worker) as usize;
+        let is_lent = self.share > 0 && self.shared.sharers(self.worker) > 1;
+        // bb8 must not close a connection that a borrower has begun to use again: a lent one is kept until its idle
+        // time is over, and then closed here.
+        let idle_max = if is_lent { self.shared.pool.idle_timeout } else { IDLE_BEFORE_RETURN };
         let mut idle = Vec::new();
         let mut live = self.live.borrow_mut();
         let mut index = live.len();
         while index > 0 && live.len() > keep {
             index -= 1;
             let mux = &live[index].mux;
-            let is_idle = mux.state.in_flight() == 0
-                && mux.idle_since().is_some_and(|since| since.elapsed() >= IDLE_BEFORE_RETURN);
-            if is_idle {
+            if mux.state.in_flight() > 0 {
+                mux.touch();
+            } else if mux.idle_since().is_some_and(|since| since.elapsed() >= idle_max) {
                 idle.push(live.remove(index));
             }
         }
         drop(live);
         for live in idle {
             self.part_from(&live.mux, live.is_hungry.get());
+            if is_lent {
+                live.mux.state.close();
+            }
             drop(live);
         }
     }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use http::uri::{Authority, Scheme};
 
-use super::Snapshot;
 use super::exclusive::Exclusive;
 use super::pool::Pool;
 use super::share::EndpointShared;
+use super::snapshot::Snapshot;
 use crate::balance::Picker;
 use crate::config::{HeaderEdits, Protocol, RouteTimeouts};
 use crate::metrics::{EndpointMetrics, Registry, RouteMetrics};
@@ -106,15 +106,15 @@ impl Routing {
 }
 
 impl UpstreamEntry {
-    /// The endpoint for one more request, other than those in `tried`; an endpoint that is down only if all are.
+    /// The endpoint for one more request, other than those in `tried`; one whose last dial failed only if all are so.
     pub(crate) fn pick(&self, tried: &[Rc<EndpointEntry>]) -> Option<&Rc<EndpointEntry>> {
         if let [only] = &self.endpoints[..] {
             return tried.is_empty().then_some(only);
         }
         let is_tried = |entry: &Rc<EndpointEntry>| tried.iter().any(|tried| Rc::ptr_eq(tried, entry));
-        let candidate = |index: usize, is_down_allowed: bool| {
+        let candidate = |index: usize, is_failing_allowed: bool| {
             let entry = &self.endpoints[index];
-            let is_out = is_tried(entry) || !is_down_allowed && entry.pool.is_down();
+            let is_out = is_tried(entry) || !is_failing_allowed && entry.pool.is_failing();
             (!is_out).then(|| entry.pool.in_flight())
         };
         let picked = self
@@ -141,10 +141,10 @@ impl EndpointEntry {
 }
 
 impl EndpointPool {
-    fn is_down(&self) -> bool {
+    fn is_failing(&self) -> bool {
         match self {
-            Self::Http2(pool) => pool.is_down(),
-            Self::Http1(pool) => pool.is_down(),
+            Self::Http2(pool) => pool.is_failing(),
+            Self::Http1(pool) => pool.is_failing(),
         }
     }
 

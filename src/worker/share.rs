@@ -13,16 +13,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::dial::Target;
-use super::exclusive::Http1Pool;
+use super::http1::Http1Pool;
 use super::mux::Link;
 use crate::config;
 use crate::error::UpstreamFault;
+use crate::metrics::EndpointMetrics;
 
 /// An endpoint that cannot be dialled for longer than this answers at once with 503 until a dial succeeds.
 /// Below it requests wait, each up to `pending_timeout`: a service that restarts loses nothing.
 const ABSENCE_TOLERATED: Duration = Duration::from_secs(3);
-/// How often one request may try an endpoint that is down.
-const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// One endpoint in the whole process.
 pub struct EndpointShared {
@@ -97,9 +96,10 @@ impl EndpointShared {
         &self.boards[lender]
     }
 
-    pub(crate) fn http1(&self, worker: usize, make: impl FnOnce(u32) -> Http1Pool) -> &Http1Pool {
+    /// The HTTP/1.1 connections that `worker` uses; made by whoever comes first.
+    pub(crate) fn http1(&self, worker: usize, metrics: &Arc<EndpointMetrics>) -> &Http1Pool {
         let lender = self.lender(worker);
-        self.http1[lender].get_or_init(|| make(self.share(lender)))
+        self.http1[lender].get_or_init(|| Http1Pool::new(&self.target, &self.pool, self.share(lender), metrics))
     }
 
     /// Lets one more request wait, unless `max_pending` already do.
@@ -143,6 +143,7 @@ impl Board {
 /// Whether an endpoint can be dialled, by what the last dials of all workers said.
 #[derive(Default)]
 pub(crate) struct Health {
+    is_failing: AtomicBool,
     is_down: AtomicBool,
     outage: Mutex<Option<Outage>>,
 }
@@ -150,7 +151,6 @@ pub(crate) struct Health {
 struct Outage {
     since: Instant,
     fault: UpstreamFault,
-    probed: Instant,
 }
 
 impl Health {
@@ -164,26 +164,20 @@ impl Health {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|outage| outage.fault)
     }
 
-    /// True for one caller now and then while the endpoint is down: it may dial for its own request.
-    pub(crate) fn may_probe(&self) -> bool {
-        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(outage) = outage.as_mut() else { return true };
-        let is_due = outage.probed.elapsed() >= PROBE_INTERVAL;
-        if is_due {
-            outage.probed = Instant::now();
-        }
-        is_due
+    /// Whether the last dial failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
     }
 
     pub(crate) fn dial_failed(&self, target: &Target, fault: UpstreamFault) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = crate::error::Fault::from(fault).reason();
         let hint = hint(target, fault);
-        let now = Instant::now();
+        self.is_failing.store(true, Ordering::Release);
         match outage.as_mut() {
             None => {
                 tracing::warn!(upstream = target.upstream, endpoint = %target.endpoint, reason, "endpoint cannot be reached{hint}");
-                *outage = Some(Outage { since: now, fault, probed: now });
+                *outage = Some(Outage { since: Instant::now(), fault });
             }
             Some(known) => {
                 known.fault = fault;
@@ -196,6 +190,7 @@ impl Health {
 
     pub(crate) fn dial_succeeded(&self, target: &Target) {
         let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.is_failing.store(false, Ordering::Release);
         self.is_down.store(false, Ordering::Release);
         if let Some(outage) = outage {
             let absent_seconds = outage.since.elapsed().as_secs_f32();
@@ -205,7 +200,7 @@ impl Health {
 }
 
 /// What the operator most likely has to change.
-fn hint(target: &Target, fault: UpstreamFault) -> String {
+pub(super) fn hint(target: &Target, fault: UpstreamFault) -> String {
     match fault {
         UpstreamFault::NotHttp2 => format!(
             ": {} answered HTTP/1.1 to the HTTP/2 preface: write http1:// or enable h2c in the service",

@@ -230,7 +230,7 @@ mod tests {
         on_wheel(|wheel| async move {
             let timer = Timer::new(&wheel);
             let start = Instant::now();
-            timer.arm(start + Duration::from_secs(3600));
+            timer.arm(start + Duration::from_hours(1));
             tokio::time::sleep(Duration::from_millis(100)).await;
             timer.arm(Instant::now() + Duration::from_millis(50));
             expiry(&timer).await;

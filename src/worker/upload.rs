@@ -17,7 +17,7 @@ use h2::{Reason, SendStream};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::downstream::Client;
+use super::client::Client;
 use crate::error::{DownstreamFault, Fault, UpstreamFault};
 use crate::translate;
 

@@ -8,10 +8,15 @@
 
 mod counters;
 mod drain;
+mod faults;
 mod flow_control;
+mod framing;
 mod harness;
 mod limits;
 mod multiplex;
 mod pool;
 mod reload;
 mod selftest;
+mod smuggling;
+mod timeouts;
+mod translation;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use trunkline::metrics::{EndpointMetrics, HistogramSum, Labelled, Registry};
+use trunkline::metrics::latency::HistogramSum;
+use trunkline::metrics::{EndpointMetrics, Labelled, Registry};
 
 /// All counters at one moment. Gauges of a proxy at rest are zero.
 #[derive(Debug, Clone, Default)]

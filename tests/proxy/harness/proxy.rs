@@ -2,7 +2,9 @@
 //!
 //! `proxy::with(&format!("upstream: h2c://{origin}"))` listens on a free port; dropping it drains and joins.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -63,6 +65,11 @@ fn completed(yaml: &str) -> String {
     }
     text.push_str(yaml);
     text
+}
+
+/// As [`with`], on one worker: a service that plays a script has the one connection that every request takes.
+pub fn on_one_worker(yaml: &str) -> Proxy {
+    with(&format!("{yaml}\nruntime: {{ workers: 1 }}\n"))
 }
 
 /// A running proxy, written as its address.
@@ -149,6 +156,34 @@ impl Proxy {
         };
         let is_met = tokio::time::timeout(BOUND, looks).await.is_ok();
         assert!(is_met, "the counters did not meet the condition within {BOUND:?}: {:#?}", self.counts());
+    }
+
+    /// The faults counted so far, by reason, without those that never happened.
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
+        let mut faults = BTreeMap::new();
+        for worker in self.process().control().registry().workers() {
+            for (reason, count) in worker.faults.iter().filter(|(_, count)| *count > 0) {
+                *faults.entry(reason).or_default() += count;
+            }
+        }
+        faults
+    }
+
+    /// Waits until a fault has been counted, and expects it to be the only one, once.
+    #[track_caller]
+    pub fn expect_fault(&self, reason: &'static str) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            let counted = async {
+                while self.faults().is_empty() {
+                    // Between looks, not for an effect: the next one decides.
+                    tokio::time::sleep(SCRAPE_INTERVAL).await;
+                }
+            };
+            let is_counted = tokio::time::timeout(BOUND, counted).await.is_ok();
+            assert!(is_counted, "{caller}: no fault was counted within {BOUND:?}");
+            assert_eq!(self.faults(), BTreeMap::from([(reason, 1)]), "{caller}");
+        }
     }
 
     /// Starts the graceful drain and returns at once.

@@ -70,6 +70,11 @@ impl RawConnection {
         within("request", self.request()).await.unwrap_or_else(|broken| panic!("no request: {broken:?}"))
     }
 
+    /// Reads a request head alone.
+    pub async fn expect_head(&mut self) -> Head {
+        within("request head", self.wire.head()).await.unwrap_or_else(|broken| panic!("no request head: {broken:?}"))
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         _ = within("written bytes", self.wire.write(bytes.as_ref())).await;
     }

@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 
 use super::connection::{self, Writer};
 use super::frame::{
-    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, OPEN, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, encode,
-    encode_fields,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, OPEN, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+    encode, encode_fields,
 };
 use super::{Frame, Head};
 use crate::harness::origin::reset_on_close;
@@ -68,6 +68,25 @@ impl Peer {
         let status = status.to_string();
         let fields = [(":status", status.as_str())].into_iter().chain(fields.iter().copied());
         self.raw(encode(HEADERS, flags | END_HEADERS, stream, &encode_fields(fields))).await;
+    }
+
+    /// Sends a response head of any size: HEADERS and as many CONTINUATIONs as it takes.
+    pub async fn head_in_parts(&self, stream: u32, status: u16, fields: &[(&str, &str)]) {
+        let status = status.to_string();
+        let fields = [(":status", status.as_str())].into_iter().chain(fields.iter().copied());
+        let block = encode_fields(fields);
+        let parts = block.chunks(FRAME_BYTES);
+        let last = parts.len() - 1;
+        for (position, part) in parts.enumerate() {
+            let kind = if position == 0 { HEADERS } else { CONTINUATION };
+            let flags = if position == last { END_HEADERS } else { OPEN };
+            self.raw(encode(kind, flags, stream, part)).await;
+        }
+    }
+
+    /// Sends a field section without a status of its own: whole, wrong or empty.
+    pub async fn fields(&self, stream: u32, fields: &[(&str, &str)], flags: u8) {
+        self.raw(encode(HEADERS, flags | END_HEADERS, stream, &encode_fields(fields.iter().copied()))).await;
     }
 
     pub async fn trailers(&self, stream: u32, fields: &[(&str, &str)]) {
@@ -254,3 +273,6 @@ impl Drop for Peer {
         self.reader.abort();
     }
 }
+
+/// The most that a frame may hold unless the peer allows more (RFC 9113 §4.2).
+const FRAME_BYTES: usize = 16 * 1024;

@@ -1,0 +1,52 @@
+# What developers and .ci/run call. `make help` says what there is.
+
+# Of the heavy tests and the peers': optimised, but built in a few minutes. PROFILE=release is what users get.
+PROFILE ?= profiling
+CARGO ?= cargo
+
+.PHONY: help test test-debug test-heavy test-peers peers check fmt clippy doc deny demo bench compare
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+test: peers test-debug test-heavy test-peers ## every test; as root on Debian it installs the programs of the peers' tests
+
+test-debug: ## the tests that need no other program
+	TRUNKLINE_PEERS=skip $(CARGO) test --locked
+
+test-heavy: ## the loads that only an optimised build can carry
+	$(CARGO) test --locked --profile $(PROFILE) --test proxy -- --ignored --test-threads=1
+
+test-peers: ## nginx, nghttpd, curl, wrk and h2load around the optimised binary
+	$(CARGO) test --locked --profile $(PROFILE) --test peers -- --test-threads=1
+
+peers: ## installs what the peers' tests need, if it may
+	@bash tests/peers/install
+
+check: fmt clippy doc deny ## format, lints, documentation, dependencies
+
+fmt: ## fails if rustfmt would change anything
+	$(CARGO) fmt --all --check
+
+clippy: ## lints are errors
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc: ## a broken link is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+deny: ## licences, advisories and sources of dependencies, if cargo-deny is installed
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --locked check; \
+	else \
+		echo "skipped: cargo-deny is not installed (cargo install cargo-deny --locked)"; \
+	fi
+
+demo: ## see it work
+	$(CARGO) run --locked --release -- demo
+
+bench: ## nanoseconds per head, route and log line: benches/heads.rs
+	$(CARGO) bench --locked
+
+compare: ## CPU per request beside HAProxy and nghttpx: benches/compare.py
+	$(CARGO) build --locked --release
+	python3 benches/compare.py

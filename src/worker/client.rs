@@ -1,0 +1,252 @@
+//! What one client connection, its request and their bodies share.
+//!
+//! One timer always holds the next thing that must not take too long, and the phase says what it is.
+//!
+//! Lives on one worker. Knows no sockets and no HTTP.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::Version;
+use tokio::time::Instant;
+
+use super::admission::ListenerShared;
+use super::local::Local;
+use super::timer::Timer;
+use crate::error::{DownstreamFault, Fault, ProxyFault, UpstreamFault};
+use crate::translate::Hop;
+
+/// What the connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientPhase {
+    /// Between requests.
+    Idle,
+    /// Part of a head has come; the flag says whether its timeout runs.
+    Head { is_timed: bool },
+    /// A request is on its walk.
+    Exchange,
+    /// The head of its answer has been handed over.
+    Answer,
+}
+
+/// One client connection, as its request and bodies see it.
+pub(crate) struct Client {
+    pub(crate) local: Rc<Local>,
+    pub(crate) listener: Arc<ListenerShared>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) hop: Hop,
+    pub(crate) timer: Rc<Timer>,
+    phase: Cell<ClientPhase>,
+    /// Something has moved since the timer was armed.
+    is_progressed: Cell<bool>,
+    /// How long nothing may move while an answer is under way.
+    stream_idle: Cell<Option<Duration>>,
+    /// The running request came as HTTP/1.0.
+    is_http10: Cell<bool>,
+    /// Only the end of the connection will end the answer.
+    is_ended_by_close: Cell<bool>,
+    /// When the running request must be over.
+    request_end: Cell<Option<Instant>>,
+    /// Why the connection was given up.
+    pub(crate) ended: Cell<Option<DownstreamFault>>,
+    /// Nothing has come yet.
+    is_fresh: Cell<bool>,
+    /// Until when a closing connection waits for a request that may be on its way.
+    lingers_until: Cell<Option<Instant>>,
+}
+
+impl Client {
+    pub(crate) fn new(local: Rc<Local>, listener: Arc<ListenerShared>, peer: SocketAddr) -> Self {
+        let timer = Rc::new(Timer::new(&local.wheel));
+        timer.arm(Instant::now() + listener.settings.header_timeout);
+        Self {
+            hop: local.hop(peer.ip()),
+            local,
+            listener,
+            peer,
+            timer,
+            phase: Cell::new(ClientPhase::Head { is_timed: true }),
+            is_progressed: Cell::new(false),
+            stream_idle: Cell::new(None),
+            is_http10: Cell::new(false),
+            is_ended_by_close: Cell::new(false),
+            request_end: Cell::new(None),
+            ended: Cell::new(None),
+            is_fresh: Cell::new(true),
+            lingers_until: Cell::new(None),
+        }
+    }
+
+    /// A head is complete: its request starts.
+    pub(crate) fn exchange_began(&self, version: Version) {
+        self.phase.set(ClientPhase::Exchange);
+        self.is_http10.set(version == Version::HTTP_10);
+        self.request_end.set(None);
+        self.stream_idle.set(None);
+        self.timer.disarm();
+    }
+
+    /// The head of the answer has been handed over, and says whether the connection closes.
+    pub(crate) fn answer_began(&self) {
+        self.phase.set(ClientPhase::Answer);
+    }
+
+    /// The answer has been handed over: the idle time starts.
+    pub(crate) fn exchange_ended(&self) {
+        self.phase.set(ClientPhase::Idle);
+        self.is_ended_by_close.set(false);
+        self.request_end.set(None);
+        self.timer.arm(Instant::now() + self.listener.settings.idle_timeout);
+    }
+
+    pub(crate) fn limit_request(&self, end: Option<Instant>) {
+        self.request_end.set(end);
+    }
+
+    /// An answer is under way: from now on nothing may stand still for longer than `idle`.
+    pub(crate) fn stream_began(&self, idle: Option<Duration>) {
+        self.stream_idle.set(idle);
+        self.is_progressed.set(true);
+    }
+
+    /// Whether an answer of unknown length is to end with the connection: HTTP/1.0 knows no chunks.
+    pub(crate) fn ends_by_close(&self) -> bool {
+        self.is_ended_by_close.set(self.is_http10.get());
+        self.is_http10.get()
+    }
+
+    /// Whether the end of the connection would make a cut answer look complete.
+    pub(crate) fn is_ended_by_close(&self) -> bool {
+        self.is_ended_by_close.get()
+    }
+
+    /// Some bytes have moved.
+    pub(crate) fn progress(&self) {
+        self.is_progressed.set(true);
+    }
+
+    /// Gives the running request until `timeout` after `from`; `None` leaves only the request's own end.
+    pub(crate) fn arm(&self, from: Instant, timeout: Option<Duration>) {
+        let at = timeout.map(|timeout| from + timeout);
+        match (at, self.request_end.get()) {
+            (Some(at), Some(end)) => self.timer.arm(at.min(end)),
+            (Some(at), None) | (None, Some(at)) => self.timer.arm(at),
+            (None, None) => self.timer.disarm(),
+        }
+    }
+
+    pub(crate) fn is_expired(&self) -> bool {
+        self.timer.is_expired()
+    }
+
+    /// Called when nothing can move: true when that has lasted for `idle`.
+    pub(crate) fn is_out_of_time(&self, idle: Option<Duration>) -> bool {
+        if self.is_progressed.replace(false) {
+            self.arm(Instant::now(), idle);
+            return false;
+        }
+        self.timer.is_expired()
+    }
+
+    /// Whether the whole request took too long.
+    pub(crate) fn is_past_request_end(&self) -> bool {
+        self.request_end.get().is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Why a silent upstream is given up.
+    pub(crate) fn stream_fault(&self) -> Fault {
+        if self.is_past_request_end() { ProxyFault::RequestTimeout.into() } else { UpstreamFault::StreamIdle.into() }
+    }
+
+    /// Why the connection was given up, if it was.
+    pub(crate) fn ended_by(&self) -> Option<DownstreamFault> {
+        self.ended.get()
+    }
+
+    /// The connection takes no further request: the process drains, or its listener is gone.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.local.is_draining() || self.listener.is_retired()
+    }
+
+    /// Whether a closing connection stays as it is for now: the next answer can say so, or the next request may be on
+    /// its way.
+    pub(crate) fn lingers(&self) -> bool {
+        let is_silent = match self.phase.get() {
+            ClientPhase::Exchange => return false,
+            ClientPhase::Answer => false,
+            ClientPhase::Idle => true,
+            ClientPhase::Head { .. } => self.is_fresh.get(),
+        };
+        if !is_silent {
+            return true;
+        }
+        let now = Instant::now();
+        let until = self.lingers_until.get().unwrap_or(now + LINGER);
+        self.lingers_until.set(Some(until));
+        self.timer.arm(until);
+        now < until
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.local.metrics.downstream_received_bytes.add(bytes as u64);
+        self.is_fresh.set(self.is_fresh.get() && bytes == 0);
+        if self.phase.get() == ClientPhase::Idle && bytes > 0 {
+            // The timeout starts only if the head is not complete with this read: the usual one is, and
+            // needs no clock.
+            self.phase.set(ClientPhase::Head { is_timed: false });
+        }
+    }
+
+    pub(crate) fn waits_for_more(&self) {
+        if self.phase.get() == (ClientPhase::Head { is_timed: false }) {
+            self.phase.set(ClientPhase::Head { is_timed: true });
+            self.timer.arm(Instant::now() + self.listener.settings.header_timeout);
+        }
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.local.metrics.downstream_sent_bytes.add(bytes as u64);
+        self.progress();
+    }
+
+    /// The client takes no bytes at the moment.
+    fn stalls(&self) {
+        let is_running = matches!(self.phase.get(), ClientPhase::Exchange | ClientPhase::Answer);
+        if is_running && self.is_progressed.replace(false) {
+            self.arm(Instant::now(), self.stream_idle.get());
+        }
+    }
+
+    /// What became of a write to the socket.
+    pub(crate) fn written(&self, polled: &Poll<io::Result<usize>>) {
+        match polled {
+            Poll::Ready(Ok(bytes)) => self.sent(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.stalls(),
+        }
+    }
+
+    /// What an expired timer means when the request itself has not reacted to it.
+    pub(crate) fn expiry(&self) -> Expiry {
+        match self.phase.get() {
+            ClientPhase::Idle => Expiry::Idle,
+            ClientPhase::Head { .. } => Expiry::Head,
+            ClientPhase::Exchange | ClientPhase::Answer => Expiry::Stalled,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    Idle,
+    Head,
+    Stalled,
+}
+
+/// A client may have sent a request before it hears that its idle connection closes: that one is still answered.
+const LINGER: Duration = Duration::from_millis(50);

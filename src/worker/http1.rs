@@ -1,0 +1,186 @@
+//! One HTTP/1.1 upstream connection, and the bb8 pool that keeps such connections.
+//!
+//! Made on one worker; a worker without a share of its own uses its lender's. RFC 9112 §9.3.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::dial::{DialFailures, Target};
+use crate::config;
+use crate::error::{DownstreamFault, Fault, UpstreamFault};
+use crate::metrics::EndpointMetrics;
+use crate::translate;
+
+pub(crate) type Http1Lease = bb8::PooledConnection<'static, Http1Dialer>;
+
+/// The connections of one worker and of those that borrow from it.
+pub(crate) struct Http1Pool {
+    pub(crate) bb8: bb8::Pool<Http1Dialer>,
+    pub(crate) failures: DialFailures,
+}
+
+impl Http1Pool {
+    pub(crate) fn new(target: &Arc<Target>, pool: &config::Pool, share: u32, metrics: &Arc<EndpointMetrics>) -> Self {
+        let failures = DialFailures::new();
+        let dialer = Http1Dialer { target: target.clone(), metrics: metrics.clone() };
+        let bb8 = bb8::Pool::builder()
+            .max_size(share)
+            .idle_timeout(Some(pool.idle_timeout))
+            .max_lifetime(None)
+            .reaper_rate(pool.idle_timeout.clamp(Duration::from_millis(100), Duration::from_secs(10)))
+            .connection_timeout(pool.pending_timeout)
+            .retry_connection(false)
+            .test_on_check_out(true)
+            // The most recently used connection is the least likely to have been closed by the service.
+            .queue_strategy(bb8::QueueStrategy::Lifo)
+            .error_sink(Box::new(failures.clone()))
+            .build_unchecked(dialer);
+        Self { bb8, failures }
+    }
+}
+
+/// What an error of the exchange says about the request.
+pub(crate) fn fault(error: &hyper::Error) -> UpstreamFault {
+    if error.is_parse_too_large() {
+        UpstreamFault::ResponseHeadTooLarge
+    } else if error.is_parse() {
+        UpstreamFault::MalformedResponse
+    } else {
+        UpstreamFault::ConnectionLost
+    }
+}
+
+/// Dials HTTP/1.1 connections to one endpoint for bb8.
+pub(crate) struct Http1Dialer {
+    target: Arc<Target>,
+    metrics: Arc<EndpointMetrics>,
+}
+
+/// An HTTP/1.1 connection.
+pub(crate) struct Http1Connection {
+    pub(crate) id: u64,
+    pub(crate) sender: http1::SendRequest<UploadBody>,
+    /// No exchange is unfinished on it.
+    is_clean: AtomicBool,
+}
+
+impl Http1Connection {
+    /// Says whether an exchange is unfinished on it.
+    pub(crate) fn set_clean(&self, is_clean: bool) {
+        self.is_clean.store(is_clean, Ordering::Relaxed);
+    }
+}
+
+impl bb8::ManageConnection for Http1Dialer {
+    type Connection = Http1Connection;
+    type Error = UpstreamFault;
+
+    async fn connect(&self) -> Result<Http1Connection, UpstreamFault> {
+        let io = self.target.dial_http1().await.inspect_err(|fault| {
+            self.metrics.dial_failures.increment(Fault::from(*fault).reason());
+        })?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+            .max_headers(RESPONSE_FIELDS_MAX)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|_| UpstreamFault::ConnectionLost)?;
+        let metrics = self.metrics.clone();
+        metrics.opened.increment("waiting");
+        metrics.active.add_shared(1);
+        tokio::spawn(async move {
+            let result = connection.await;
+            metrics.active.add_shared(-1);
+            metrics.closed.increment(if result.is_ok() { "peer_closed" } else { "lost" });
+        });
+        Ok(Http1Connection { id: super::mux::next_connection_id(), sender, is_clean: AtomicBool::new(true) })
+    }
+
+    async fn is_valid(&self, connection: &mut Http1Connection) -> Result<(), UpstreamFault> {
+        connection.sender.ready().await.map_err(|_| UpstreamFault::ConnectionLost)
+    }
+
+    fn has_broken(&self, connection: &mut Http1Connection) -> bool {
+        !connection.is_clean.load(Ordering::Relaxed) || connection.sender.is_closed()
+    }
+}
+
+/// A request body on its way to an HTTP/1.1 upstream, without trailers that may not follow a body.
+///
+/// Polled by the task that drives the connection, so what it finds wrong is left for the request to find.
+pub(crate) struct UploadBody {
+    incoming: Incoming,
+    left: u64,
+    refusal: Arc<OnceLock<DownstreamFault>>,
+}
+
+impl UploadBody {
+    pub(crate) fn new(incoming: Incoming, bytes_max: Option<u64>) -> Self {
+        Self { incoming, left: bytes_max.unwrap_or(u64::MAX), refusal: Arc::default() }
+    }
+
+    /// Why the body was broken off, once it was.
+    pub(crate) fn refusal(&self) -> Arc<OnceLock<DownstreamFault>> {
+        self.refusal.clone()
+    }
+
+    fn refuse(&self, fault: DownstreamFault) -> Refused {
+        self.refusal.get_or_init(|| fault);
+        Refused(fault)
+    }
+}
+
+/// The body was broken off.
+#[derive(Debug)]
+pub(crate) struct Refused(DownstreamFault);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(Fault::from(self.0).reason())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = Refused;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
+        let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(_)) => return Poll::Ready(Some(Err(self.refuse(DownstreamFault::BodyIncomplete)))),
+            Some(Ok(frame)) => frame,
+        };
+        let Some(data) = frame.data_ref() else {
+            let fields = frame.into_trailers().unwrap_or_default();
+            return Poll::Ready(Some(Ok(Frame::trailers(translate::trailers(fields)))));
+        };
+        let Some(left) = self.left.checked_sub(data.len() as u64) else {
+            return Poll::Ready(Some(Err(self.refuse(DownstreamFault::BodyTooLarge))));
+        };
+        self.left = left;
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Response heads larger than this are refused.
+const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+const RESPONSE_FIELDS_MAX: usize = 256;

@@ -1,0 +1,163 @@
+//! What the tasks of one worker share: the clock, the counters, the configuration, and who is connected.
+//!
+//! Lives on one worker.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::Notify;
+
+use super::crew::Crew;
+use super::routing::Routing;
+use super::snapshot::Snapshot;
+use super::timer::{Timer, Wheel};
+use crate::access_log::{AccessLogger, FLUSH_INTERVAL, Outcome};
+use crate::metrics::WorkerMetrics;
+use crate::translate::Hop;
+
+/// A worker, as its own tasks see it.
+pub(crate) struct Local {
+    pub(crate) index: usize,
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) wheel: Rc<Wheel>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    access: AccessLogger,
+    /// Told when the access log's buffer holds something that must be flushed.
+    access_began: Notify,
+    routing: RefCell<Rc<Routing>>,
+    /// The timers of the client connections, by which they are woken.
+    clients: RefCell<BTreeMap<u64, Rc<Timer>>>,
+    next_client: Cell<u64>,
+    next_request: Cell<u64>,
+    is_draining: Cell<bool>,
+}
+
+impl Local {
+    /// Must be called on the worker's runtime: pools spawn tasks.
+    pub(crate) fn new(index: usize, crew: Arc<Crew>, snapshot: &Snapshot) -> Rc<Self> {
+        let metrics = crew.registry.workers()[index].clone();
+        Rc::new(Self {
+            wheel: Wheel::new(),
+            access: AccessLogger::new(snapshot.access.clone(), metrics.clone()),
+            access_began: Notify::new(),
+            routing: RefCell::new(Rc::new(Routing::new(snapshot, index, &crew.registry, None))),
+            clients: RefCell::default(),
+            next_client: Cell::new(0),
+            // Any start will do that another process is unlikely to have.
+            next_request: Cell::new(RandomState::new().hash_one(index)),
+            is_draining: Cell::new(false),
+            index,
+            crew,
+            metrics,
+        })
+    }
+
+    /// Serves requests by `snapshot` from now on; those that run keep what they started with.
+    pub(crate) fn apply(&self, snapshot: &Snapshot) {
+        let before = self.routing();
+        let routing = Routing::new(snapshot, self.index, &self.crew.registry, Some(&before));
+        *self.routing.borrow_mut() = Rc::new(routing);
+        self.access.replace(snapshot.access.clone());
+    }
+
+    /// What requests that start now are served by.
+    pub(crate) fn routing(&self) -> Rc<Routing> {
+        self.routing.borrow().clone()
+    }
+
+    /// Connections close after the request that runs, idle ones at once.
+    pub(crate) fn drain(&self) {
+        self.is_draining.set(true);
+        self.wake_clients();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// Has every connection look again at whether it should close.
+    pub(crate) fn wake_clients(&self) {
+        for timer in self.clients.borrow().values() {
+            timer.wake();
+        }
+    }
+
+    /// Remembers a connection until the registration is dropped, so that it can be woken.
+    pub(crate) fn register(self: &Rc<Self>, timer: &Rc<Timer>) -> Registration {
+        let key = self.next_client.get();
+        self.next_client.set(key + 1);
+        self.clients.borrow_mut().insert(key, timer.clone());
+        Registration { local: self.clone(), key }
+    }
+
+    /// What this hop says about a client.
+    pub(crate) fn hop(&self, client: IpAddr) -> Hop {
+        Hop::new(self.crew.pseudonym.clone(), self.crew.via.clone(), client)
+    }
+
+    /// An id for a request that came without one.
+    pub(crate) fn next_request_id(&self) -> String {
+        let id = self.next_request.get().wrapping_add(1);
+        self.next_request.set(id);
+        format!("{id:016x}")
+    }
+
+    /// Whether a request's record may become a line.
+    pub(crate) fn is_logging(&self) -> bool {
+        self.access.is_active()
+    }
+
+    pub(crate) fn log(&self, outcome: &Outcome<'_>) {
+        if self.access.record(outcome) {
+            self.access_began.notify_one();
+        }
+    }
+
+    /// Hands lines of the access log on when they have waited for a moment. One task per worker.
+    pub(crate) async fn flush_log_lines(self: Rc<Self>) {
+        loop {
+            self.access_began.notified().await;
+            tokio::time::sleep(FLUSH_INTERVAL).await;
+            self.access.flush();
+        }
+    }
+
+    /// Hands on what has been logged, at the end.
+    pub(crate) fn flush_log(&self) {
+        self.access.flush();
+    }
+}
+
+/// A connection that can be woken.
+pub(crate) struct Registration {
+    local: Rc<Local>,
+    key: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.local.clients.borrow_mut().remove(&self.key);
+    }
+}
+
+/// A connection that counts for this worker: in the crew's loads already, from now on in its metrics too.
+pub(crate) struct Load(Rc<Local>);
+
+impl Load {
+    pub(crate) fn new(local: &Rc<Local>) -> Self {
+        local.metrics.downstream_connections.add(1);
+        Self(local.clone())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.metrics.downstream_connections.add(-1);
+        self.0.crew.loads[self.0.index].fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,140 @@
+//! Answers that come before the request body: expectations, refusals, resets without error.
+
+use bytes::Bytes;
+use h2::Reason;
+use http::Request;
+
+use crate::harness::scripted::frame::{END_STREAM, OPEN};
+use crate::harness::wire::Broken;
+use crate::harness::{client, origin, proxy, scripted};
+
+const EXPECTING: &str = "POST /upload HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+
+#[tokio::test]
+async fn an_expecting_client_is_told_to_continue_and_the_expectation_stays_here() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
+    let mut client = client::raw(proxy.address()).await;
+    client.send(EXPECTING).await;
+    assert_eq!(client.expect_head().await.status(), Ok(100));
+    client.send("hello").await;
+    assert_eq!(client.expect_response_to("POST").await.text(), "5");
+    assert_eq!(origin.log().requests[0].header("expect"), None);
+}
+
+#[tokio::test]
+async fn a_body_that_no_service_wants_is_not_asked_for() {
+    let nobody = origin::ReservedAddress::new();
+    let yaml = format!("{LISTENERS}upstreams: {{ a: {{ endpoints: [h2c://{}], {PATIENCE} }} }}", nobody.address());
+    let proxy = proxy::with(&yaml);
+    let mut client = client::raw(proxy.address()).await;
+    client.send(EXPECTING).await;
+    let response = client.expect_response_to("POST").await;
+    assert_eq!((response.status(), response.interim.len()), (502, 0));
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_as_too_large_is_refused_unread() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&limited_to("4B", &format!("h2c://{origin}")));
+    let mut client = client::raw(proxy.address()).await;
+    client.send(EXPECTING).await;
+    let response = client.expect_response_to("POST").await;
+    assert_eq!((response.status(), response.interim.len()), (413, 0));
+    client.expect_close().await;
+    assert!(origin.log().requests.is_empty());
+}
+
+#[tokio::test]
+async fn a_chunked_body_that_grows_too_large_is_refused_and_never_complete() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&limited_to("4B", &format!("h2c://{origin}")));
+    let mut client = client::raw(proxy.address()).await;
+    client.send("POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
+    assert_eq!(client.expect_response_to("POST").await.status(), 413);
+    client.expect_close().await;
+    origin.wait_for(|log| log.ended(crate::harness::origin::log::Ending::ResetByPeer(Reason::CANCEL)) == 1).await;
+}
+
+#[tokio::test]
+async fn a_chunked_body_that_grows_too_large_for_an_http1_service_is_refused() {
+    let origin = origin::h1().start();
+    let proxy = proxy::with(&limited_to("4B", &format!("http1://{origin}")));
+    let mut client = client::raw(proxy.address()).await;
+    client.send("POST /upload HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
+    assert_eq!(client.expect_response_to("POST").await.status(), 413);
+    client.expect_close().await;
+}
+
+#[tokio::test]
+async fn an_answer_before_the_body_reaches_a_client_that_still_sends() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
+    let mut client = client::h1(proxy.address()).await;
+    client.start(&Request::post("/early/401").body(()).unwrap(), true).await.unwrap();
+    client.send_chunk(b"some of a long body").await.unwrap();
+    assert_eq!(client.head().await.unwrap().status(), Ok(401));
+    assert_eq!(client.body().await.unwrap(), "early");
+}
+
+#[tokio::test]
+async fn a_complete_answer_followed_by_a_reset_without_error_is_complete() {
+    let service = scripted::service().await;
+    let proxy = proxy::on_one_worker(&format!("upstream: h2c://{service}"));
+    let mut peer = service.accept_with(&[]).await;
+    let mut client = client::h1(proxy.address()).await;
+    client.start(&Request::post("/").body(()).unwrap(), true).await.unwrap();
+    let stream = peer.expect_headers().await.stream;
+    peer.headers(stream, 200, &[], OPEN).await;
+    peer.data(stream, "enough", END_STREAM).await;
+    peer.rst_stream(stream, Reason::NO_ERROR).await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(200));
+    assert_eq!(client.body().await.unwrap(), "enough");
+    assert!(proxy.faults().is_empty(), "{:?}", proxy.faults());
+}
+
+#[tokio::test]
+async fn a_reset_without_error_ends_only_the_upload_and_the_connection_may_close() {
+    let service = scripted::service().await;
+    let proxy = proxy::on_one_worker(&format!("upstream: h2c://{service}"));
+    let mut peer = service.accept_with(&[]).await;
+    let mut client = client::raw(proxy.address()).await;
+    client.send("POST /1 HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\npart").await;
+    let stream = peer.expect_headers().await.stream;
+    peer.headers(stream, 413, &[("content-length", "0")], END_STREAM).await;
+    peer.rst_stream(stream, Reason::NO_ERROR).await;
+    assert_eq!(client.expect_response_to("POST").await.status(), 413);
+    // The rest of the body is never taken for a request: either it is read away, or the connection ends.
+    client.send("_rest GET /2 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(
+        matches!(client.response_to("GET").await, Err(Broken::Closed | Broken::Reset)) || {
+            let frames = peer.gather().await;
+            !frames.iter().any(|frame| matches!(frame, scripted::Frame::Headers(_)))
+        }
+    );
+}
+
+#[tokio::test]
+async fn an_early_answer_of_an_http1_service_reaches_a_client_that_still_sends() {
+    let service = origin::raw_h1().await;
+    let proxy = proxy::on_one_worker(&format!("upstream: http1://{service}"));
+    let mut connection = service.accept().await;
+    let mut client = client::h1(proxy.address()).await;
+    client.start(&Request::post("/").body(()).unwrap(), true).await.unwrap();
+    client.send_chunk(b"some of a long body").await.unwrap();
+    connection.expect_head().await;
+    connection.send("HTTP/1.1 401 Unauthorized\r\ncontent-length: 5\r\nconnection: close\r\n\r\nearly").await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(401));
+    assert_eq!(client.body().await.unwrap(), Bytes::from_static(b"early"));
+}
+
+const LISTENERS: &str = "listeners: [{ address: 127.0.0.1:0 }]\n";
+/// How long a request waits for a service that is away.
+const PATIENCE: &str = "pool: { pending_timeout: 100ms }";
+
+fn limited_to(body_bytes: &str, endpoint: &str) -> String {
+    format!(
+        "listeners: [{{ address: 127.0.0.1:0, limits: {{ body_bytes: {body_bytes} }} }}]\n\
+         upstreams: {{ a: {{ endpoints: [{endpoint}] }} }}"
+    )
+}
