@@ -199,7 +199,7 @@ impl RelayBody {
     }
 }
 
-/// Sees a stream out whose body is complete: dropped before its END_STREAM it would be reset, and the service told
+/// Sees a stream out whose body is complete: dropped before its `END_STREAM` it would be reset, and the service told
 /// that nobody wanted its answer.
 async fn see_end(mut stream: RecvStream, permit: StreamPermit) {
     let end = poll_fn(|cx| {

@@ -173,8 +173,8 @@ impl Client {
         self.local.is_draining() || self.listener.is_retired()
     }
 
-    /// Whether a closing connection stays as it is: it can no longer say so in an answer, or has been silent for less
-    /// than [`LINGER`].
+    /// Whether a closing connection stays as it is for now: the next answer can say so, or the next request may be on
+    /// its way.
     pub(crate) fn lingers(&self) -> bool {
         let is_silent = match self.phase.get() {
             ClientPhase::Exchange => return false,

@@ -59,7 +59,7 @@ pub(crate) async fn serve(
         let mut polled = Pin::new(&mut connection).poll(cx);
         if polled.is_pending() && client.is_closing() && !is_closing && !client.lingers() {
             is_closing = true;
-            // The answer says `Connection: close`.
+            // The answer, if one is to come, says `Connection: close`.
             Pin::new(&mut connection).graceful_shutdown();
             polled = Pin::new(&mut connection).poll(cx);
         }

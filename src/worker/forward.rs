@@ -135,7 +135,8 @@ async fn acquire(
             },
             EndpointPool::Http1(pool) => {
                 let since = Instant::now();
-                let place = Box::pin(wait_http1(client, pool)).await.map(|permit| Place::Http1(pool.clone(), permit));
+                let place = Box::pin(wait_http1(client, pool)).await;
+                let place = place.map(|permit| Place::Http1(pool.clone(), permit));
                 exchange.wait += since.elapsed();
                 place
             }

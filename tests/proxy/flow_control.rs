@@ -22,7 +22,7 @@ const MIB: u64 = 1 << 20;
 #[tokio::test]
 async fn as_many_stalled_readers_as_streams_but_one_do_not_stall_the_others() {
     let sent = Arc::new(Watched::new(Vec::new()));
-    let origin = flooding_origin(&sent, Bytes::from_static(&[b'x'; 64 * 1024]));
+    let origin = flooding_origin(&sent, Bytes::from(vec![b'x'; 64 * 1024]));
     let proxy = one_connection(&origin, 20);
     let mut stalled = Vec::new();
     for _ in 0..19 {
@@ -131,7 +131,7 @@ async fn check_download(name: &str, length: u64) {
         return;
     }
     let sent = Arc::new(Watched::new(Vec::new()));
-    let origin = flooding_origin(&sent, Bytes::from_static(&[b'x'; 64 * 1024]));
+    let origin = flooding_origin(&sent, Bytes::from(vec![b'x'; 64 * 1024]));
     let proxy = one_connection(&origin, 20);
     let mut client = client::h1(proxy.address()).await;
     let mut growth = Growth::from_here();

@@ -35,7 +35,7 @@ async fn one_field_more_than_the_limit_is_answered_431() {
     let proxy = limited(&origin, "limits: { headers: 16 }");
     for (fields, status) in [(16, 200), (17, 431)] {
         let mut client = client::raw(proxy.address()).await;
-        let others: String = (1..fields).map(|field| format!("x-{field}: y\r\n")).collect();
+        let others = "x-other: y\r\n".repeat(fields - 1);
         client.send(format!("GET / HTTP/1.1\r\nhost: a\r\n{others}\r\n")).await;
         assert_eq!(client.expect_response().await.status(), status, "{fields} fields");
     }

@@ -143,18 +143,18 @@ async fn least_requests_avoids_the_endpoint_that_is_busy() {
 }
 
 #[tokio::test]
-async fn weighted_least_requests_keeps_each_endpoint_at_its_part_of_what_runs() {
+async fn least_requests_keeps_requests_in_flight_in_proportion_to_the_weights() {
     let (heavy, light) = (origin::h2().start(), origin::h2().start());
     let proxy = balanced("least_requests", &format!("{{ url: \"h2c://{heavy}\", weight: 3 }}, \"h2c://{light}\""));
     let mut clients = Vec::new();
-    for running in 1..=16 {
+    for streams in 1..=40 {
         let mut client = client::h1(proxy.address()).await;
         client.start(&Request::get("/hang").body(()).unwrap(), false).await.unwrap();
-        proxy.wait_for(|counts| counts.streams == running).await;
         clients.push(client);
+        proxy.wait_for(|counts| counts.streams == streams).await;
     }
-    heavy.wait_for(|log| log.requests.len() == 12).await;
-    light.wait_for(|log| log.requests.len() == 4).await;
+    heavy.wait_for(|log| log.streams_open() == 30).await;
+    light.wait_for(|log| log.streams_open() == 10).await;
 }
 
 #[tokio::test]
