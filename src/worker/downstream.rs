@@ -88,7 +88,9 @@ pub(crate) async fn serve(
 /// hyper has answered a head that it could not read; the record is made here.
 fn head_fault(client: &Client, error: &hyper::Error) {
     if error.is_parse_too_large() {
-        tell_fault(client, DownstreamFault::HeadTooLarge);
+        // 414 or 431: hyper tells them apart only in its words.
+        let is_target = error.to_string().contains("URI");
+        tell_fault(client, if is_target { DownstreamFault::UriTooLong } else { DownstreamFault::HeadTooLarge });
     } else if error.is_parse() {
         tell_fault(client, DownstreamFault::MalformedHead);
     } else {

@@ -89,6 +89,8 @@ impl bb8::ManageConnection for Http1Dialer {
             self.metrics.dial_failures.increment(Fault::from(*fault).reason());
         })?;
         let (sender, connection) = http1::Builder::new()
+            // The buffer alone would let a head of up to twice its size through.
+            .max_header_size(RESPONSE_HEAD_BYTES_MAX)
             .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
             .max_headers(RESPONSE_FIELDS_MAX)
             .handshake(TokioIo::new(io))
