@@ -57,6 +57,16 @@ impl Service {
         peer
     }
 
+    /// As [`Service::accept_with`] without settings, for as long as it takes.
+    pub async fn accept_any_time(&self) -> Peer {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut peer = Peer::new(stream);
+        peer.expect_preface().await;
+        peer.settings(&[]).await;
+        peer
+    }
+
     /// Stops listening: the port refuses from now on.
     pub fn close(self) {
         drop(self.listener);
