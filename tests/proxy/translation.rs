@@ -118,6 +118,19 @@ async fn options_asterisk_arrives_as_asterisk() {
 }
 
 #[tokio::test]
+async fn connect_and_trace_are_not_carried() {
+    let target = Target::h2();
+    for (method, place) in [(Method::CONNECT, "a:80"), (Method::TRACE, "/")] {
+        let mut client = client::raw(target.proxy.address()).await;
+        client.send(format!("{method} {place} HTTP/1.1\r\nhost: {place}\r\n\r\n").replace("host: /", "host: a")).await;
+        let response = client.expect_response().await;
+        assert_eq!((response.status(), response.head.is_closing()), (405, true), "{method}");
+        client.expect_close().await;
+    }
+    assert!(target.origin.log().requests.is_empty());
+}
+
+#[tokio::test]
 async fn options_whose_hops_are_used_up_goes_no_further() {
     let target = Target::h2();
     let seen = target.ask("OPTIONS /head HTTP/1.1\r\nhost: a\r\nmax-forwards: 2\r\n\r\n").await;
@@ -143,9 +156,6 @@ async fn paths_and_queries_are_not_touched() {
         let seen = target.ask(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         assert_eq!(seen.target(), path);
     }
-    let log = target.origin.log();
-    assert!(!log.requests.is_empty());
-    drop(log);
     let mut client = client::raw(target.proxy.address()).await;
     for path in ["//x//", "/a/../b/./c", "/%2e%2e/%2F", "/;a=b,c"] {
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
@@ -291,17 +301,4 @@ impl Seen {
     fn has(&self, name: &str) -> bool {
         self.fields(name).next().is_some()
     }
-}
-
-#[tokio::test]
-async fn connect_and_trace_are_not_carried() {
-    let target = Target::h2();
-    for (method, place) in [(Method::CONNECT, "a:80"), (Method::TRACE, "/")] {
-        let mut client = client::raw(target.proxy.address()).await;
-        client.send(format!("{method} {place} HTTP/1.1\r\nhost: {place}\r\n\r\n").replace("host: /", "host: a")).await;
-        let response = client.expect_response().await;
-        assert_eq!((response.status(), response.head.is_closing()), (405, true), "{method}");
-        client.expect_close().await;
-    }
-    assert!(target.origin.log().requests.is_empty());
 }

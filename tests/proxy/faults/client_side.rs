@@ -2,7 +2,8 @@
 
 use http::Request;
 
-use super::{Asking, proxy_before, row};
+use super::{Asking, row};
+use crate::harness::client::Client;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::Proxy;
 use crate::harness::{client, origin, proxy};
@@ -104,22 +105,47 @@ async fn a_request_without_a_route() {
 }
 
 #[tokio::test]
+async fn a_body_that_its_client_does_not_finish() {
+    let origin = origin::h2().start();
+    let proxy = proxy::on_one_worker(&format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\n\
+         routes: [{{ upstream: a, timeouts: {{ stream_idle: 100ms }} }}]\n\
+         upstreams: {{ a: {{ endpoints: [h2c://{origin}] }} }}\n"
+    ));
+    let request = Request::post("/upload").header("content-length", "5").body(()).unwrap();
+    let row = row(400, "http_request_error", "body_incomplete", "The request body is incomplete.").closing();
+    Asking::with(&proxy, &request).await.expect(&proxy, row).await;
+}
+
+#[tokio::test]
 async fn a_request_that_waits_too_long_for_a_stream() {
-    let origin = origin::h2().max_concurrent_streams(1).start();
-    let proxy = proxy_before(&format!("h2c://{origin}"), "timeouts: { connect: 5s }");
-    let mut holder = client::h1(proxy.address()).await;
-    // All of the default's four connections.
-    let mut holders = vec![];
-    for _ in 0..3 {
-        let mut client = client::h1(proxy.address()).await;
-        client.start(&Request::get("/hang").body(()).unwrap(), false).await.unwrap();
-        holders.push(client);
-    }
-    holder.start(&Request::get("/hang").body(()).unwrap(), false).await.unwrap();
-    origin.wait_for(|log| log.requests_in_flight() == 4).await;
+    let (proxy, _held) = full("max_pending: 1, pending_timeout: 100ms").await;
     let sentence = "The request waited too long for the service.";
     let row = row(503, "connection_limit_reached", "pool_wait_timeout", sentence).retry_after();
     Asking::new(&proxy).await.expect(&proxy, row).await;
+}
+
+#[tokio::test]
+async fn a_request_that_finds_the_queue_full() {
+    let (proxy, _held) = full("max_pending: 1, pending_timeout: 1h").await;
+    let mut waiting = client::h1(proxy.address()).await;
+    waiting.start(&Request::get("/").body(()).unwrap(), false).await.unwrap();
+    proxy.wait_for(|counts| counts.pending == 1).await;
+    let row = row(503, "connection_limit_reached", "pool_full", "Too many requests are waiting.").retry_after();
+    Asking::new(&proxy).await.expect(&proxy, row).await;
+}
+
+/// A proxy with one stream, which is taken until what comes beside it is dropped.
+async fn full(pool: &str) -> (Proxy, (Origin, Client)) {
+    let origin = origin::h2().max_concurrent_streams(1).start();
+    let proxy = proxy::on_one_worker(&format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\n\
+         upstreams: {{ a: {{ endpoints: [h2c://{origin}], pool: {{ max_connections: 1, {pool} }} }} }}\n"
+    ));
+    let mut holder = client::h1(proxy.address()).await;
+    holder.start(&Request::get("/hang").body(()).unwrap(), false).await.unwrap();
+    origin.wait_for(|log| log.requests_in_flight() == 1).await;
+    (proxy, (origin, holder))
 }
 
 #[tokio::test]

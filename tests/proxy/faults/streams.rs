@@ -118,7 +118,7 @@ async fn frames_that_are_none() {
     .await;
 }
 
-/// h2 tells a head above SETTINGS_MAX_HEADER_LIST_SIZE from a malformed one no further, so the reason is that.
+/// h2 tells a head above `SETTINGS_MAX_HEADER_LIST_SIZE` from a malformed one no further, so the reason is that.
 #[tokio::test]
 async fn a_head_that_is_too_large() {
     faulty(MALFORMED, async |peer, stream| {

@@ -73,7 +73,7 @@ async fn the_loss_of_the_upstream_connection_cuts_the_answers_on_it() {
 }
 
 #[tokio::test]
-async fn a_goaway_with_an_error_cuts_only_what_it_does_not_cover() {
+async fn a_goaway_does_not_cut_the_answer_that_it_covers() {
     let Exchange { mut client, mut peer, stream, proxy, service } = Exchange::new().await;
     peer.headers(stream, 200, &[], OPEN).await;
     client.head().await.unwrap();

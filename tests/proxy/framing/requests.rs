@@ -129,8 +129,7 @@ async fn a_head_of_60_kib_goes_up_whole() {
     let long = "v".repeat(30_000);
     let request = Request::get("/bytes/1").header("x-long", &long).header("cookie", &long).body(Bytes::new()).unwrap();
     assert_eq!(client.send(&request).await.unwrap().status(), 200);
-    let log = origin.log();
-    assert_eq!(log.requests[0].header("x-long"), Some(long.as_str()));
+    assert_eq!(origin.log().requests[0].header("x-long"), Some(long.as_str()));
 }
 
 #[tokio::test]

@@ -195,7 +195,7 @@ async fn a_connection_that_is_not_taken_in_time_is_a_504() {
 async fn a_service_that_accepts_and_never_speaks_is_a_504() {
     let silent = crate::harness::scripted::service().await;
     let upstream =
-        format!("endpoints: [h2c://{silent}], timeouts: {{ connect: 100ms }}, pool: {{ pending_timeout: 400ms }}",);
+        format!("endpoints: [h2c://{silent}], timeouts: {{ connect: 100ms }}, pool: {{ pending_timeout: 400ms }}");
     let proxy = proxy_with("", "", &upstream);
     assert_fault(&client::h1(proxy.address()).await.get("/").await, 504, "connection_timeout");
     proxy.expect_fault("connect_timeout").await;
