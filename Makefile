@@ -45,7 +45,7 @@ demo: ## see it work
 	$(CARGO) run --locked --release -- demo
 
 bench: ## nanoseconds per head, route and log line: benches/heads.rs
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --profile $(PROFILE)
 
 compare: ## CPU per request beside HAProxy and nghttpx: benches/compare.py
 	$(CARGO) build --locked --release

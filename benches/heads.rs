@@ -1,5 +1,5 @@
-//! What each request pays for its heads, its route and its line in the access log. Run it with `cargo bench`, or one with
-//! `cargo bench -- request_head`.
+//! What each request pays for its heads, its route and its line in the access log. `make bench` runs all,
+//! `cargo bench --profile profiling -- request_head` one.
 //!
 //! One thread, no sockets: the part of a request that is ours alone.
 

@@ -63,6 +63,8 @@ pub enum UpstreamFault {
     DnsTimeout,
     ConnectRefused,
     ConnectTimeout,
+    /// No way leads to the address.
+    Unroutable,
     TlsFailed,
     CertificateRejected,
     /// TLS without `h2` by ALPN.
@@ -135,7 +137,7 @@ impl From<UpstreamFault> for Fault {
 
 impl Fault {
     /// Every fault there is, for documents, metrics and tests.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Downstream(DownstreamFault::MalformedHead),
         Self::Downstream(DownstreamFault::UriTooLong),
         Self::Downstream(DownstreamFault::HeadTooLarge),
@@ -157,6 +159,7 @@ impl Fault {
         Self::Upstream(UpstreamFault::DnsTimeout),
         Self::Upstream(UpstreamFault::ConnectRefused),
         Self::Upstream(UpstreamFault::ConnectTimeout),
+        Self::Upstream(UpstreamFault::Unroutable),
         Self::Upstream(UpstreamFault::TlsFailed),
         Self::Upstream(UpstreamFault::CertificateRejected),
         Self::Upstream(UpstreamFault::NoHttp2ByAlpn),
@@ -269,6 +272,7 @@ impl UpstreamFault {
             Self::DnsTimeout => row(504, "dns_timeout", "dns_timeout", GONE).retry(Retry::AnotherEndpoint),
             Self::ConnectRefused => row(502, "connection_refused", "connect_refused", GONE).retry(Retry::Safe),
             Self::ConnectTimeout => row(504, "connection_timeout", "connect_timeout", GONE).retry(Retry::Safe),
+            Self::Unroutable => row(502, "destination_ip_unroutable", "unroutable", GONE).retry(Retry::Safe),
             Self::TlsFailed => row(502, "tls_protocol_error", "tls_failed", GONE).retry(Retry::AnotherEndpoint),
             Self::CertificateRejected => {
                 row(502, "tls_certificate_error", "certificate_rejected", GONE).retry(Retry::AnotherEndpoint)

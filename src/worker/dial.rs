@@ -46,24 +46,28 @@ pub struct Target {
 }
 
 impl Target {
-    /// Connects TCP and TLS within the connect timeout.
-    async fn connect(&self) -> Result<UpstreamIo, UpstreamFault> {
+    /// The addresses of the endpoint's host, within the connect timeout.
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, UpstreamFault> {
         let address = (self.endpoint.host.as_str(), self.endpoint.port);
-        let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(address).await {
-            Ok(addresses) => addresses.collect(),
-            Err(error) => {
+        match tokio::time::timeout(self.connect_timeout, tokio::net::lookup_host(address)).await {
+            Ok(Ok(addresses)) => Ok(addresses.collect()),
+            Ok(Err(error)) => {
                 tracing::debug!(endpoint = %self.endpoint, %error, "name does not resolve");
-                return Err(UpstreamFault::DnsFailed);
+                Err(UpstreamFault::DnsFailed)
             }
-        };
+            Err(_) => Err(UpstreamFault::DnsTimeout),
+        }
+    }
+
+    /// Connects TCP and TLS to the first address that accepts.
+    async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<UpstreamIo, UpstreamFault> {
         let mut last = UpstreamFault::DnsFailed;
         for address in addresses {
             match TcpStream::connect(address).await {
                 Ok(tcp) => return self.secure(tcp).await,
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => last = UpstreamFault::ConnectTimeout,
                 Err(error) => {
                     tracing::debug!(%address, %error, "connect failed");
-                    last = UpstreamFault::ConnectRefused;
+                    last = connect_fault(&error);
                 }
             }
         }
@@ -84,21 +88,18 @@ impl Target {
         Ok(UpstreamIo::tls(stream))
     }
 
-    /// Within the connect timeout: connects, and speaks HTTP/2 until the peer's first SETTINGS.
+    /// Resolves, then within the connect timeout connects and speaks HTTP/2 until the peer's first SETTINGS.
     pub async fn dial_http2(&self, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, UpstreamFault> {
-        let dialling = async {
-            let io = self.connect().await?;
-            self.handshake(io, metrics).await
-        };
-        match tokio::time::timeout(self.connect_timeout, dialling).await {
-            Ok(result) => result,
-            Err(_) => Err(UpstreamFault::ConnectTimeout),
-        }
+        let addresses = self.resolve().await?;
+        let dialling = async { self.handshake(self.connect(addresses).await?, metrics).await };
+        tokio::time::timeout(self.connect_timeout, dialling).await.unwrap_or(Err(UpstreamFault::ConnectTimeout))
     }
 
-    /// Within the connect timeout: a connection for HTTP/1.1.
+    /// Resolves, then connects within the connect timeout.
     pub async fn dial_http1(&self) -> Result<UpstreamIo, UpstreamFault> {
-        tokio::time::timeout(self.connect_timeout, self.connect()).await.unwrap_or(Err(UpstreamFault::ConnectTimeout))
+        let addresses = self.resolve().await?;
+        let dialling = self.connect(addresses);
+        tokio::time::timeout(self.connect_timeout, dialling).await.unwrap_or(Err(UpstreamFault::ConnectTimeout))
     }
 
     async fn handshake(&self, io: UpstreamIo, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, UpstreamFault> {
@@ -141,6 +142,17 @@ impl Target {
         let driver = Driver { connection, holds_reads, state: state.clone(), metrics: metrics.clone() };
         tokio::spawn(driver.run());
         Ok(PooledLink(Link::new(handle, state)))
+    }
+}
+
+/// Tells a refusal from a host that is not there.
+fn connect_fault(error: &io::Error) -> UpstreamFault {
+    match error.kind() {
+        io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
+            UpstreamFault::Unroutable
+        }
+        _ => UpstreamFault::ConnectRefused,
     }
 }
 

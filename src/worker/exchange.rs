@@ -5,9 +5,10 @@
 //!
 //! Lives on one worker.
 
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -58,7 +59,7 @@ pub(crate) struct Exchange {
     pub(crate) connection_id: u64,
     pub(crate) stream_id: u32,
     /// Request body bytes taken from the client; shared with the task that relays them.
-    pub(crate) received_bytes: Option<Rc<Cell<u64>>>,
+    pub(crate) received_bytes: Option<Arc<AtomicU64>>,
     pub(crate) sent_bytes: u64,
     /// What the access log says of the head; absent when it is off.
     told: Option<Told>,
@@ -162,7 +163,7 @@ impl Drop for Exchange {
             attempts: self.attempts,
             connection_id: self.connection_id,
             stream_id: self.stream_id,
-            received_bytes: self.received_bytes.as_ref().map_or(0, |bytes| bytes.get()),
+            received_bytes: self.received_bytes.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
             sent_bytes: self.sent_bytes,
             request_id: text(self.request_id.as_ref()),
             traceparent: told.map_or("", |told| text(told.traceparent.as_ref())),

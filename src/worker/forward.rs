@@ -5,13 +5,13 @@
 //!
 //! Lives on one worker. RFC 9110 §7, RFC 9209.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -25,7 +25,7 @@ use super::body::{RelayBody, Source};
 use super::client::Client;
 use super::exchange::{Exchange, Phase, X_REQUEST_ID};
 use super::exclusive::{Exclusive, ExclusivePermit};
-use super::http1::UploadBody;
+use super::http1::{UploadBody, UploadState};
 use super::mux::{StreamPermit, Unwritten};
 use super::pool::Pool;
 use super::routing::{EndpointEntry, EndpointPool, RouteEntry};
@@ -66,6 +66,9 @@ impl Answer {
         let idle = self.route.timeouts.stream_idle;
         client.stream_began(idle);
         let mut response = self.response;
+        if !response.headers().contains_key(DATE) {
+            response.headers_mut().insert(DATE, client.local.date());
+        }
         if self.length.is_none() && client.ends_by_close() {
             // Otherwise hyper would say keep-alive, and close all the same.
             *response.version_mut() = Version::HTTP_10;
@@ -131,9 +134,10 @@ async fn acquire(
                 None => Box::pin(wait(client, pool, exchange)).await.map(|permit| Place::Http2(pool.clone(), permit)),
             },
             EndpointPool::Http1(pool) => {
-                let waited = Instant::now();
-                let place = Box::pin(pool.acquire()).await.map(|permit| Place::Http1(pool.clone(), permit));
-                exchange.wait += waited.elapsed();
+                let since = Instant::now();
+                let place = Box::pin(wait_http1(client, pool)).await;
+                let place = place.map(|permit| Place::Http1(pool.clone(), permit));
+                exchange.wait += since.elapsed();
                 place
             }
         };
@@ -168,6 +172,17 @@ async fn wait(client: &Client, pool: &Rc<Pool>, exchange: &mut Exchange) -> Resu
     .await;
     exchange.wait += since.elapsed();
     waited
+}
+
+/// Waits for an HTTP/1.1 connection, which bounds the wait itself, or for the end of the request's time.
+async fn wait_http1(client: &Client, pool: &Exclusive) -> Result<ExclusivePermit, Fault> {
+    client.arm(Instant::now(), None);
+    let mut acquiring = pin!(pool.acquire());
+    poll_fn(|cx| match acquiring.as_mut().poll(cx) {
+        Poll::Pending if client.is_expired() => Poll::Ready(Err(ProxyFault::RequestTimeout.into())),
+        polled => polled,
+    })
+    .await
 }
 
 /// A request that has its place.
@@ -211,7 +226,7 @@ impl Call<'_> {
         self.exchange.connection_id = permit.connection_id();
         self.exchange.stream_id = response.stream_id().as_u32();
         let upload = (!is_bodiless).then(|| {
-            let received = Rc::new(Cell::new(0));
+            let received = Arc::new(AtomicU64::new(0));
             self.exchange.received_bytes = Some(received.clone());
             let bytes_max = self.client.listener.settings.body_bytes_max;
             Upload::new(incoming, stream, bytes_max, received, self.client.clone())
@@ -262,7 +277,8 @@ impl Call<'_> {
             }
             if upload.is_some() {
                 if client.is_out_of_time(timeouts.stream_idle) {
-                    return Poll::Ready(Err(stalled_upload(client)));
+                    let is_starving = upload.as_ref().is_none_or(Upload::is_starving);
+                    return Poll::Ready(Err(stalled_upload(client, is_starving)));
                 }
             } else if !is_armed {
                 is_armed = true;
@@ -287,38 +303,26 @@ impl Call<'_> {
     ) -> Result<Answer, Fault> {
         let method = head.method().clone();
         let parts = head.into_http1(&self.endpoint.authority);
-        let bytes_max = self.client.listener.settings.body_bytes_max;
-        let body = UploadBody::new(incoming, bytes_max);
-        let refusal = body.refusal();
+        let body = UploadBody::new(incoming, self.client.listener.settings.body_bytes_max);
+        let upload = body.state();
+        self.exchange.received_bytes = Some(upload.received_bytes.clone());
         let mut request = Request::from_parts(parts, body);
         let sent = Instant::now();
-        self.client.arm(sent, self.route.timeouts.response_header);
         let mut attempts = 0;
         let response = loop {
             self.exchange.connection_id = permit.connection_id();
-            let client = self.client;
-            let result = {
-                let mut sending = std::pin::pin!(permit.send(request));
-                poll_fn(|cx| match sending.as_mut().poll(cx) {
-                    Poll::Pending if client.is_expired() => Poll::Ready(Err(late_head(client))),
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(result) => Poll::Ready(Ok(result)),
-                })
-                .await?
-            };
-            match result {
+            let outcome = self.http1_response_head(pin!(permit.send(request)), &upload).await?;
+            match outcome {
                 Ok(Ok(response)) => break response,
                 // What is wrong with the request body comes first: the service has seen nothing but a cut.
-                Ok(Err(fault)) => {
-                    return Err(refusal.get().map_or(Fault::Upstream(fault), |own| Fault::Downstream(*own)));
-                }
+                Ok(Err(fault)) => return Err(upload.refusal().map_or(Fault::Upstream(fault), Fault::Downstream)),
                 Err(unwritten) => {
                     attempts += 1;
                     if attempts == OPEN_ATTEMPTS_MAX {
                         return Err(UpstreamFault::ConnectionLost.into());
                     }
                     request = *unwritten;
-                    permit = pool.acquire().await?;
+                    permit = wait_http1(self.client, pool).await?;
                 }
             }
         };
@@ -328,6 +332,41 @@ impl Call<'_> {
         let source = Source::Http1 { incoming, permit };
         let (response, length) = (Response::from_parts(parts, ()), length(framing));
         Ok(Answer { response, source, length, route: self.route.clone(), upload: None })
+    }
+
+    /// Waits for what comes of `sending`. While the body goes up it may not stand still; then the service has its
+    /// time for the head.
+    async fn http1_response_head<T>(
+        &self,
+        mut sending: Pin<&mut impl Future<Output = T>>,
+        upload: &UploadState,
+    ) -> Result<T, Fault> {
+        let client = self.client;
+        let timeouts = &self.route.timeouts;
+        let mut is_armed = false;
+        client.stream_began(timeouts.stream_idle);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = sending.as_mut().poll(cx) {
+                return Poll::Ready(Ok(result));
+            }
+            if is_armed {
+                return if client.is_expired() { Poll::Ready(Err(late_head(client))) } else { Poll::Pending };
+            }
+            if upload.poll_ended(cx) {
+                is_armed = true;
+                client.arm(Instant::now(), timeouts.response_header);
+                return Poll::Pending;
+            }
+            // Looked at only when the time is up, so that a body that stands still may have twice the time.
+            if upload.has_moved() {
+                client.progress();
+            }
+            if client.is_out_of_time(timeouts.stream_idle) {
+                return Poll::Ready(Err(stalled_upload(client, upload.is_starving())));
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -348,11 +387,14 @@ fn late_head(client: &Client) -> Fault {
     }
 }
 
-fn stalled_upload(client: &Client) -> Fault {
+/// Who has kept a request body from moving: its client if `is_starving`, else the service that does not take it.
+fn stalled_upload(client: &Client, is_starving: bool) -> Fault {
     if client.is_past_request_end() {
         ProxyFault::RequestTimeout.into()
-    } else {
+    } else if is_starving {
         DownstreamFault::BodyIncomplete.into()
+    } else {
+        UpstreamFault::StreamIdle.into()
     }
 }
 
@@ -368,14 +410,13 @@ fn respond(client: Rc<Client>, mut exchange: Exchange, fault: Fault) -> Response
     let length = text.len();
     let body = if is_head { Bytes::new() } else { text };
     client.stream_began(None);
+    let date = client.local.date();
     let mut response = Response::new(RelayBody::own(client, exchange, body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
-        headers.insert(DATE, date);
-    }
+    headers.insert(DATE, date);
     if let Ok(id) = HeaderValue::try_from(id) {
         headers.insert(X_REQUEST_ID, id);
     }

@@ -3,9 +3,9 @@
 //! Made on one worker; a worker without a share of its own uses its lender's. RFC 9112 §9.3.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,26 +116,81 @@ impl bb8::ManageConnection for Http1Dialer {
 
 /// A request body on its way to an HTTP/1.1 upstream, without trailers that may not follow a body.
 ///
-/// Polled by the task that drives the connection, so what it finds wrong is left for the request to find.
+/// Polled by the task that drives the connection; the request that waits for its answer looks at the state.
 pub(crate) struct UploadBody {
     incoming: Incoming,
     left: u64,
-    refusal: Arc<OnceLock<DownstreamFault>>,
+    state: Arc<UploadState>,
 }
 
-impl UploadBody {
-    pub(crate) fn new(incoming: Incoming, bytes_max: Option<u64>) -> Self {
-        Self { incoming, left: bytes_max.unwrap_or(u64::MAX), refusal: Arc::default() }
+/// How a request body is doing.
+#[derive(Default)]
+pub(crate) struct UploadState {
+    pub(crate) received_bytes: Arc<AtomicU64>,
+    /// The bytes that had come when somebody last asked.
+    seen_bytes: AtomicU64,
+    /// The connection would take more than the client has sent.
+    is_starving: AtomicBool,
+    is_ended: AtomicBool,
+    refusal: OnceLock<DownstreamFault>,
+    /// Told at the end of the body.
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl UploadState {
+    /// Why the body was broken off, if it was.
+    pub(crate) fn refusal(&self) -> Option<DownstreamFault> {
+        self.refusal.get().copied()
     }
 
-    /// Why the body was broken off, once it was.
-    pub(crate) fn refusal(&self) -> Arc<OnceLock<DownstreamFault>> {
-        self.refusal.clone()
+    /// Whether the service has it all, or will have no more.
+    pub(crate) fn poll_ended(&self, cx: &Context<'_>) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waiting = Some(cx.waker().clone());
+        }
+        self.is_ended.load(Ordering::Acquire)
+    }
+
+    /// Whether bytes have come since the last call.
+    pub(crate) fn has_moved(&self) -> bool {
+        let received = self.received_bytes.load(Ordering::Acquire);
+        self.seen_bytes.swap(received, Ordering::Relaxed) != received
+    }
+
+    /// Whether it is the client that everybody waits for.
+    pub(crate) fn is_starving(&self) -> bool {
+        self.is_starving.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_ended.store(true, Ordering::Release);
+        if let Some(waker) = waiting.take() {
+            waker.wake();
+        }
     }
 
     fn refuse(&self, fault: DownstreamFault) -> Refused {
         self.refusal.get_or_init(|| fault);
         Refused(fault)
+    }
+}
+
+impl UploadBody {
+    pub(crate) fn new(incoming: Incoming, bytes_max: Option<u64>) -> Self {
+        let state = UploadState { is_ended: AtomicBool::new(incoming.is_end_stream()), ..UploadState::default() };
+        Self { incoming, left: bytes_max.unwrap_or(u64::MAX), state: Arc::new(state) }
+    }
+
+    pub(crate) fn state(&self) -> Arc<UploadState> {
+        self.state.clone()
+    }
+}
+
+impl Drop for UploadBody {
+    fn drop(&mut self) {
+        self.state.end();
     }
 }
 
@@ -156,17 +211,22 @@ impl Body for UploadBody {
     type Error = Refused;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
-        let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let state = self.state.clone();
+        state.is_starving.store(polled.is_pending(), Ordering::Release);
+        let frame = match std::task::ready!(polled) {
             None => return Poll::Ready(None),
-            Some(Err(_)) => return Poll::Ready(Some(Err(self.refuse(DownstreamFault::BodyIncomplete)))),
+            Some(Err(_)) => return Poll::Ready(Some(Err(state.refuse(DownstreamFault::BodyIncomplete)))),
             Some(Ok(frame)) => frame,
         };
         let Some(data) = frame.data_ref() else {
             let fields = frame.into_trailers().unwrap_or_default();
             return Poll::Ready(Some(Ok(Frame::trailers(translate::trailers(fields)))));
         };
-        let Some(left) = self.left.checked_sub(data.len() as u64) else {
-            return Poll::Ready(Some(Err(self.refuse(DownstreamFault::BodyTooLarge))));
+        let length = data.len() as u64;
+        state.received_bytes.fetch_add(length, Ordering::AcqRel);
+        let Some(left) = self.left.checked_sub(length) else {
+            return Poll::Ready(Some(Err(state.refuse(DownstreamFault::BodyTooLarge))));
         };
         self.left = left;
         Poll::Ready(Some(Ok(frame)))

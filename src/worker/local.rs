@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
+use http::HeaderValue;
 use tokio::sync::Notify;
 
 use super::crew::Crew;
@@ -35,6 +37,8 @@ pub(crate) struct Local {
     next_client: Cell<u64>,
     next_request: Cell<u64>,
     is_draining: Cell<bool>,
+    /// The last `Date` that was made, and until when it is right.
+    date: RefCell<Option<(SystemTime, HeaderValue)>>,
 }
 
 impl Local {
@@ -51,6 +55,7 @@ impl Local {
             // Any start will do that another process is unlikely to have.
             next_request: Cell::new(RandomState::new().hash_one(index)),
             is_draining: Cell::new(false),
+            date: RefCell::default(),
             index,
             crew,
             metrics,
@@ -105,6 +110,22 @@ impl Local {
         let id = self.next_request.get().wrapping_add(1);
         self.next_request.set(id);
         format!("{id:016x}")
+    }
+
+    /// The `Date` of an answer that has none (RFC 9110 §6.6.1).
+    pub(crate) fn date(&self) -> HeaderValue {
+        let now = SystemTime::now();
+        let mut date = self.date.borrow_mut();
+        if let Some((made, value)) = &*date
+            && now.duration_since(*made).is_ok_and(|age| age < Duration::from_secs(1))
+        {
+            return value.clone();
+        }
+        let value = HeaderValue::try_from(httpdate::fmt_http_date(now)).expect("a date is a valid field value");
+        // From the second's beginning, so that the next one is not late.
+        let fraction = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        *date = Some((now - Duration::from_nanos(u64::from(fraction)), value.clone()));
+        value
     }
 
     /// Whether a request's record may become a line.

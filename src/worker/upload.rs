@@ -6,10 +6,11 @@
 //!
 //! Lives on one worker. RFC 9113 §5.2, RFC 9110 §6.5.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ pub(crate) struct Upload {
     stream: SendStream<Bytes>,
     chunk: Bytes,
     left: u64,
-    received_bytes: Rc<Cell<u64>>,
+    received_bytes: Arc<AtomicU64>,
     client: Rc<Client>,
 }
 
@@ -39,10 +40,15 @@ impl Upload {
         incoming: Incoming,
         stream: SendStream<Bytes>,
         bytes_max: Option<u64>,
-        received_bytes: Rc<Cell<u64>>,
+        received_bytes: Arc<AtomicU64>,
         client: Rc<Client>,
     ) -> Self {
         Self { incoming, stream, chunk: Bytes::new(), left: bytes_max.unwrap_or(u64::MAX), received_bytes, client }
+    }
+
+    /// Whether it is the client that everybody waits for, and not the service's window.
+    pub(crate) fn is_starving(&self) -> bool {
+        self.chunk.is_empty()
     }
 
     /// Sends what is in hand as far as the window allows; ready when nothing is left in hand.
@@ -103,7 +109,7 @@ impl Future for Upload {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let length = data.len() as u64;
-                        self.received_bytes.set(self.received_bytes.get() + length);
+                        self.received_bytes.fetch_add(length, Ordering::Relaxed);
                         let Some(left) = self.left.checked_sub(length) else {
                             self.stream.send_reset(Reason::CANCEL);
                             return Poll::Ready(Err(DownstreamFault::BodyTooLarge.into()));

@@ -23,7 +23,9 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     }
     let (_folder, unit) = unit_of_the_built_binary();
     let verified = analyze(&["verify", "--man=no", "--recursive-errors=no"], &unit);
-    assert!(verified.is_ok_and(|words| words.trim().is_empty()), "{:?}", analyze(&["verify", "--man=no"], &unit));
+    // It reads the units that ours names as well, and may not like those of the machine.
+    let is_fine = |words: &String| !words.contains("trunkline.service");
+    assert!(verified.as_ref().is_ok_and(is_fine), "{verified:?}");
 }
 
 #[test]

@@ -2,6 +2,11 @@
 //!
 //! Every expectation panics, with what came instead, at a break or after the harness's bound.
 
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use socket2::SockRef;
+
 use crate::harness::watched::within;
 use crate::harness::wire::{Broken, Head, Response, Socket, Wire};
 
@@ -17,6 +22,11 @@ impl RawClient {
     /// Writes; a peer that has closed already is no failure here, since many tests provoke just that.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         _ = within("written bytes", self.wire.write(bytes.as_ref())).await;
+    }
+
+    /// Writes as much as is taken within `time`; for peers that stop reading.
+    pub async fn send_some(&mut self, bytes: &[u8], time: Duration) {
+        _ = tokio::time::timeout(time, self.wire.write(bytes)).await;
     }
 
     /// Reads one head, interim or final.
@@ -49,6 +59,12 @@ impl RawClient {
     /// Everything until the end of the connection, as it came.
     pub async fn read_to_end(&mut self) -> Result<Vec<u8>, Broken> {
         within("end of the connection", self.wire.end()).await.map(Into::into)
+    }
+
+    /// Whether bytes, or the end of the connection, have come and were not read yet.
+    pub fn has_input(&self) -> bool {
+        !self.wire.leftover().is_empty()
+            || SockRef::from(self.wire.socket().tcp()).peek(&mut [MaybeUninit::new(0)]).is_ok()
     }
 
     /// What was read beyond the last message.

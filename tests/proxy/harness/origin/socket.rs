@@ -28,10 +28,16 @@ impl ReservedAddress {
     }
 
     pub fn listen(&self) -> TcpListener {
-        let socket = bound(self.address);
-        socket.listen(4096).unwrap();
+        let socket = self.listen_with(4096);
         socket.set_nonblocking(true).unwrap();
         socket.into()
+    }
+
+    /// Listens with a queue of this length, for connections that nobody will accept.
+    pub fn listen_with(&self, backlog: i32) -> Socket {
+        let socket = bound(self.address);
+        socket.listen(backlog).unwrap();
+        socket
     }
 }
 
