@@ -17,6 +17,8 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use tokio::time::Instant;
+
 use super::client::Client;
 use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
@@ -29,7 +31,7 @@ use crate::translate;
 pub(crate) struct RelayBody {
     source: Source,
     /// Taken when the body is complete.
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     /// Bytes that are still to come; `None` when only the stream's end says so.
     left: Option<u64>,
     client: Rc<Client>,
@@ -67,7 +69,7 @@ impl std::error::Error for Cut {}
 
 impl RelayBody {
     /// A body that is complete already, or that comes from us.
-    pub(crate) fn own(client: Rc<Client>, exchange: Exchange, bytes: Bytes) -> Self {
+    pub(crate) fn own(client: Rc<Client>, exchange: Box<Exchange>, bytes: Bytes) -> Self {
         client.answer_began();
         let source = Source::Own(bytes.clone());
         let mut body = Self { source, exchange: Some(exchange), left: None, client, idle: None, _upload: None };
@@ -80,7 +82,7 @@ impl RelayBody {
     /// `length` is what the client will be given, if the head has said it; it takes no byte more.
     pub(crate) fn relay(
         client: Rc<Client>,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         source: Source,
         length: Option<u64>,
         idle: Option<Duration>,
@@ -110,10 +112,11 @@ impl RelayBody {
             }
             Source::Http2 { .. } | Source::Own(_) | Source::Ended => {}
         }
-        if let Some(exchange) = self.exchange.take() {
-            exchange.complete();
+        let now = Instant::now();
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.complete(now);
         }
-        self.client.exchange_ended();
+        self.client.exchange_ended(now);
     }
 
     fn cut(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {

@@ -97,11 +97,11 @@ impl Client {
     }
 
     /// The answer has been handed over: the idle time starts.
-    pub(crate) fn exchange_ended(&self) {
+    pub(crate) fn exchange_ended(&self, now: Instant) {
         self.phase.set(ClientPhase::Idle);
         self.is_ended_by_close.set(false);
         self.request_end.set(None);
-        self.timer.arm(Instant::now() + self.listener.settings.idle_timeout);
+        self.timer.arm(now + self.listener.settings.idle_timeout);
     }
 
     pub(crate) fn limit_request(&self, end: Option<Instant>) {

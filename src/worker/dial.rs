@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -103,6 +104,7 @@ impl Target {
 
     async fn handshake(&self, io: UpstreamIo, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, UpstreamFault> {
         let seen = io.first_bytes.clone();
+        let holds_reads = io.holds_reads.clone();
         let connection_window = u64::from(self.streams_max) * u64::from(self.stream_window_bytes);
         let handshake = h2::client::Builder::new()
             .initial_window_size(self.stream_window_bytes)
@@ -137,7 +139,7 @@ impl Target {
         .await?;
         state.follow(connection.max_concurrent_send_streams());
         tracing::debug!(endpoint = %self.endpoint, connection = state.id, "connection opened");
-        let driver = Driver { connection, state: state.clone(), metrics: metrics.clone() };
+        let driver = Driver { connection, holds_reads, state: state.clone(), metrics: metrics.clone() };
         tokio::spawn(driver.run());
         Ok(PooledLink(Link::new(handle, state)))
     }
@@ -157,6 +159,7 @@ fn connect_fault(error: &io::Error) -> UpstreamFault {
 /// Moves the frames of one connection until it ends.
 struct Driver {
     connection: Connection<UpstreamIo, Bytes>,
+    holds_reads: Arc<AtomicBool>,
     state: Arc<LinkState>,
     metrics: Arc<EndpointMetrics>,
 }
@@ -164,6 +167,17 @@ struct Driver {
 impl Driver {
     async fn run(mut self) {
         let result = poll_fn(|cx| {
+            // h2 reads before it writes, so a graceful GOAWAY and the PING behind it would be answered before the heads
+            // that wait. The peer would then take those for streams opened after its GOAWAY and refuse them, or end
+            // the connection under their bytes.
+            if self.state.take_unwritten() {
+                self.holds_reads.store(true, Ordering::Relaxed);
+                let polled = Pin::new(&mut self.connection).poll(cx);
+                self.holds_reads.store(false, Ordering::Relaxed);
+                if polled.is_ready() {
+                    return polled;
+                }
+            }
             let polled = Pin::new(&mut self.connection).poll(cx);
             self.state.follow(self.connection.max_concurrent_send_streams());
             polled
@@ -251,6 +265,8 @@ pub struct UpstreamIo {
     stream: Stream,
     first_bytes: Arc<Mutex<Vec<u8>>>,
     is_begun: bool,
+    /// Its holder wants to write first, and polls again at once.
+    holds_reads: Arc<AtomicBool>,
 }
 
 enum Stream {
@@ -260,16 +276,24 @@ enum Stream {
 
 impl UpstreamIo {
     fn tcp(stream: TcpStream) -> Self {
-        Self { stream: Stream::Tcp(stream), first_bytes: Arc::default(), is_begun: false }
+        Self { stream: Stream::Tcp(stream), first_bytes: Arc::default(), is_begun: false, holds_reads: Arc::default() }
     }
 
     fn tls(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), first_bytes: Arc::default(), is_begun: false }
+        Self {
+            stream: Stream::Tls(Box::new(stream)),
+            first_bytes: Arc::default(),
+            is_begun: false,
+            holds_reads: Arc::default(),
+        }
     }
 }
 
 impl AsyncRead for UpstreamIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.holds_reads.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let polled = match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),

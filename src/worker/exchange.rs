@@ -65,6 +65,8 @@ pub(crate) struct Exchange {
     told: Option<Told>,
     method: Method,
     request_id: Option<HeaderValue>,
+    /// Set when the whole answer has been handed over.
+    end: Option<Instant>,
 }
 
 struct Told {
@@ -74,9 +76,10 @@ struct Told {
 }
 
 impl Exchange {
-    pub(crate) fn begin(local: Rc<Local>, client: IpAddr, start: Instant) -> Self {
+    /// Boxed, because it moves with the request through many hands, the last of them hyper's.
+    pub(crate) fn begin(local: Rc<Local>, client: IpAddr, start: Instant) -> Box<Self> {
         local.metrics.requests_in_flight.add(1);
-        Self {
+        Box::new(Self {
             local,
             client,
             start,
@@ -95,7 +98,8 @@ impl Exchange {
             told: None,
             method: Method::GET,
             request_id: None,
-        }
+            end: None,
+        })
     }
 
     /// Keeps what the access log will want to say of the head.
@@ -122,8 +126,9 @@ impl Exchange {
     }
 
     /// The whole answer has been handed to the client's connection.
-    pub(crate) fn complete(mut self) {
+    pub(crate) fn complete(&mut self, now: Instant) {
         self.phase = Phase::Done;
+        self.end = Some(now);
     }
 }
 
@@ -131,7 +136,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let metrics = &self.local.metrics;
         metrics.requests_in_flight.add(-1);
-        let total = self.start.elapsed();
+        let total = self.end.unwrap_or_else(Instant::now) - self.start;
         if std::thread::panicking() {
             metrics.panics.increment();
             self.fault = Some(ProxyFault::Internal.into());

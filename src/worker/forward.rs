@@ -60,7 +60,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn relay(self, client: Rc<Client>, mut exchange: Exchange) -> Response<RelayBody> {
+    fn relay(self, client: Rc<Client>, mut exchange: Box<Exchange>) -> Response<RelayBody> {
         exchange.phase = Phase::Body;
         exchange.status = Some(self.response.status().as_u16());
         let idle = self.route.timeouts.stream_idle;
@@ -399,7 +399,7 @@ fn stalled_upload(client: &Client, is_starving: bool) -> Fault {
 }
 
 /// The one answer to any fault: the status and token of its row, a fixed sentence, and an id for the operator to look up.
-fn respond(client: Rc<Client>, mut exchange: Exchange, fault: Fault) -> Response<RelayBody> {
+fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fault) -> Response<RelayBody> {
     let answer = fault.answer();
     exchange.fault = Some(fault);
     let id = exchange.request_id().unwrap_or_else(|| client.local.next_request_id());

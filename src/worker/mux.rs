@@ -47,6 +47,8 @@ pub(crate) struct LinkState {
     peer_limit: AtomicU32,
     /// Streams of all workers.
     in_flight: AtomicU32,
+    /// Heads may wait in h2 to be written.
+    has_unwritten: AtomicBool,
     /// Pools of other workers that wait for a place here.
     hungry: AtomicU32,
     /// Pools to tell when a place may have become free or the connection has ended.
@@ -60,6 +62,7 @@ impl LinkState {
             is_open: AtomicBool::new(true),
             peer_limit: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
+            has_unwritten: AtomicBool::new(false),
             hungry: AtomicU32::new(0),
             watchers: Mutex::default(),
         })
@@ -80,6 +83,11 @@ impl LinkState {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Whether heads have been given to h2 since the last call.
+    pub(crate) fn take_unwritten(&self) -> bool {
+        self.has_unwritten.swap(false, Ordering::AcqRel)
     }
 
     /// Follows the peer's SETTINGS.
@@ -279,7 +287,10 @@ impl StreamPermit {
             return Err(Unwritten(request));
         }
         match handle.send_request(request, is_end) {
-            Ok((response, body)) => Ok(Ok((response, body))),
+            Ok((response, body)) => {
+                self.mux.state.has_unwritten.store(true, Ordering::Release);
+                Ok(Ok((response, body)))
+            }
             // The head itself is at fault, or the stream ids are used up; h2 keeps the request.
             Err(error) => {
                 drop(handle);

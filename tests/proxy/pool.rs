@@ -4,8 +4,7 @@ use h2::Reason;
 use http::Request;
 
 use crate::harness::client::Client;
-use crate::harness::load::judge::Verdict;
-use crate::harness::load::{self, Load, Outcome, Record, judge};
+use crate::harness::load::{self, Load, judge};
 use crate::harness::origin::log::{Closing, Ending};
 use crate::harness::proxy::Proxy;
 use crate::harness::scripted::frame::MAX_CONCURRENT_STREAMS;
@@ -202,29 +201,16 @@ async fn goaway_moves_new_requests_to_a_fresh_connection_and_finishes_the_old_on
 }
 
 #[tokio::test]
-async fn goaway_every_hundred_requests_fails_only_what_no_service_has_seen() {
-    let (verdict, connections) = goaway_every_hundred_requests().await;
-    let is_503 = |record: &Record| record.outcome == Outcome::Status(503);
-    assert!(verdict.lost.iter().all(|lost| is_503(&lost.record) && lost.processed == 0), "{verdict:?}");
-    assert!(verdict.doubled.is_empty() && verdict.wrong.is_empty() && verdict.invented.is_empty(), "{verdict:?}");
-    assert_eq!(verdict.answered + verdict.lost.len(), 5000, "{verdict:?}");
-    assert!(connections >= 20, "{connections} connections");
-}
-
-#[tokio::test]
-#[ignore = "bug: needs the retry by proof. h2 answers the PING of a graceful GOAWAY before it writes heads that wait, so \
-            those arrive above the last stream id and are refused: 20 of 5000"]
 async fn goaway_every_hundred_requests_loses_nothing_under_load() {
-    goaway_every_hundred_requests().await.0.assert_clean();
-}
-
-async fn goaway_every_hundred_requests() -> (Verdict, usize) {
     let origin = origin::h2().goaway_every(100).start();
     let proxy = proxy::with(&yaml(&origin, 2, "max_connections: 2, pending_timeout: 20s"));
     let load = Load { connections: 32, requests: 5000, body_bytes: 0..=1024, ..Load::default() };
     let client = load::start(proxy.address(), load).finish().await;
     let log = origin.log();
-    (judge(&client, [&*log]), log.connections.len())
+    let verdict = judge(&client, [&*log]);
+    verdict.assert_clean();
+    assert_eq!(verdict.answered, 5000, "{verdict:?}");
+    assert!(log.connections.len() >= 20, "{} connections", log.connections.len());
 }
 
 #[tokio::test]
