@@ -18,7 +18,7 @@ test-heavy: ## the loads that only an optimised build can carry
 	$(CARGO) test --locked --profile $(PROFILE) --test proxy -- --ignored --test-threads=1
 
 test-peers: ## nginx, nghttpd, curl, wrk and h2load around the optimised binary
-	$(CARGO) test --locked --profile $(PROFILE) --test peers -- --test-threads=1
+	$(CARGO) test --locked --profile $(PROFILE) --test peers -- --test-threads=1 --show-output
 
 peers: ## installs what the peers' tests need, if it may
 	@bash tests/peers/install
