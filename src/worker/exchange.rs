@@ -127,7 +127,9 @@ impl Exchange {
 
     /// The whole answer has been handed to the client's connection.
     pub(crate) fn complete(&mut self, now: Instant) {
-        self.phase = Phase::Done;
+        if self.fault.is_none() {
+            self.phase = Phase::Done;
+        }
         self.end = Some(now);
     }
 }
@@ -140,7 +142,7 @@ impl Drop for Exchange {
         if std::thread::panicking() {
             metrics.panics.increment();
             self.fault = Some(ProxyFault::Internal.into());
-        } else if self.phase != Phase::Done && self.fault.is_none() {
+        } else if self.end.is_none() && self.fault.is_none() {
             self.fault = Some(DownstreamFault::ClientGone.into());
         }
         if let Some(fault) = self.fault {

@@ -128,6 +128,7 @@ async fn logging_failures_writes_those_and_nothing_else() {
     drop(client);
     let lines = logged.lines().await;
     assert_eq!(field(&lines, "path"), ["/status/500", "/reset"]);
+    assert_eq!(field(&lines, "phase"), ["done", "response_head"], "a fault is told where it happened");
 }
 
 #[tokio::test]
