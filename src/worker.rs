@@ -18,6 +18,8 @@ mod local;
 mod mux;
 mod pool;
 mod probe;
+mod queue;
+mod respond;
 mod routing;
 mod share;
 mod snapshot;

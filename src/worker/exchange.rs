@@ -120,9 +120,10 @@ impl Exchange {
         &self.method
     }
 
-    /// The client's own id of the request.
-    pub(crate) fn request_id(&self) -> Option<String> {
-        self.request_id.as_ref().and_then(|id| id.to_str().ok()).map(str::to_owned)
+    /// The client's own id of the request, or one that is made for it: what client and log both show.
+    pub(crate) fn request_id_or(&mut self, make: impl FnOnce() -> String) -> HeaderValue {
+        let make = || HeaderValue::try_from(make()).expect("an id is hexadecimal");
+        self.request_id.get_or_insert_with(make).clone()
     }
 
     /// The whole answer has been handed to the client's connection.

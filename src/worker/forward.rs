@@ -1,7 +1,7 @@
 //! One request: the walk from its head to an answer, with its deadlines.
 //!
 //! translate, route, balance, acquire, open, relay: the one place that knows the order. Any fault on the way meets
-//! one [`respond`].
+//! one [`respond`](super::respond::respond).
 //!
 //! Lives on one worker. RFC 9110 §7, RFC 9209.
 
@@ -13,29 +13,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 
-use bytes::Bytes;
 use h2::client::ResponseFuture;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
+use http::header::DATE;
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::{RelayBody, Source};
 use super::client::Client;
-use super::exchange::{Exchange, Phase, X_REQUEST_ID};
+use super::exchange::{Exchange, Phase};
 use super::exclusive::{Exclusive, ExclusivePermit};
 use super::http1::{UploadBody, UploadState};
 use super::mux::{StreamPermit, Unwritten};
 use super::pool::Pool;
+use super::respond::respond;
 use super::routing::{EndpointEntry, EndpointPool, RouteEntry};
 use super::upload::{AbortOnDrop, Upload};
 use crate::error::{DownstreamFault, Fault, ProxyFault, Retry, UpstreamFault};
 use crate::translate::{self, RequestHead, ResponseBody};
-
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
-/// Connections that may turn out to have gone between the permit and the stream, before the request is given up.
-const OPEN_ATTEMPTS_MAX: u32 = 8;
 
 /// Answers one request: with the upstream's answer, or with the fault's row of the table.
 pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RelayBody>, Infallible> {
@@ -398,38 +394,5 @@ fn stalled_upload(client: &Client, is_starving: bool) -> Fault {
     }
 }
 
-/// The one answer to any fault: the status and token of its row, a fixed sentence, and an id for the operator to look up.
-fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fault) -> Response<RelayBody> {
-    let answer = fault.answer();
-    exchange.fault = Some(fault);
-    let id = exchange.request_id().unwrap_or_else(|| client.local.next_request_id());
-    let status = answer.status_or_last_resort();
-    exchange.status = Some(status.as_u16());
-    let is_head = exchange.method() == Method::HEAD;
-    let text = Bytes::from(format!("{} {}\nrequest id: {id}\n", status.as_u16(), answer.sentence));
-    let length = text.len();
-    let body = if is_head { Bytes::new() } else { text };
-    client.stream_began(None);
-    let date = client.local.date();
-    let mut response = Response::new(RelayBody::own(client, exchange, body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(DATE, date);
-    if let Ok(id) = HeaderValue::try_from(id) {
-        headers.insert(X_REQUEST_ID, id);
-    }
-    if let Some(error) = answer.proxy_status
-        && let Ok(value) = HeaderValue::try_from(format!("trunkline; error={error}"))
-    {
-        headers.insert(PROXY_STATUS, value);
-    }
-    if answer.is_retry_after_sent {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    if answer.is_closing {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
+/// Connections that may turn out to have gone between the permit and the stream, before the request is given up.
+const OPEN_ATTEMPTS_MAX: u32 = 8;

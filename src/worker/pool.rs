@@ -9,18 +9,16 @@
 //! Lives on one worker. Does not know what a request is.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::dial::{DialFailures, Dialer, next_failure};
 use super::mux::{Link, Mux, Room, StreamPermit};
-use super::share::{EndpointShared, Pending};
+use super::queue::{Queue, Waiting};
+use super::share::EndpointShared;
 use crate::error::{Fault, ProxyFault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
 
@@ -41,7 +39,7 @@ pub(crate) struct Pool {
     bb8: bb8::Pool<Dialer>,
     failures: DialFailures,
     live: RefCell<Vec<Live>>,
-    queue: RefCell<VecDeque<Rc<Waiter>>>,
+    queue: Rc<Queue>,
     is_growing: Cell<bool>,
     is_sweeping: Cell<bool>,
     /// Told when a place may have become free or a connection has ended on another task or worker.
@@ -81,7 +79,7 @@ impl Pool {
             bb8,
             failures,
             live: RefCell::default(),
-            queue: RefCell::default(),
+            queue: Rc::default(),
             is_growing: Cell::new(false),
             is_sweeping: Cell::new(false),
             changed: changed.clone(),
@@ -111,7 +109,7 @@ impl Pool {
     ///
     /// `None` when there is none, or when others wait already.
     pub(crate) fn try_acquire(&self) -> Option<StreamPermit> {
-        if !self.queue.borrow().is_empty() {
+        if !self.queue.is_empty() {
             return None;
         }
         let live = self.live.borrow();
@@ -145,19 +143,11 @@ impl Pool {
             self.metrics.rejected.increment("full");
             return Err(ProxyFault::PoolFull.into());
         };
-        let waiter = Rc::new(Waiter::default());
-        self.queue.borrow_mut().push_back(waiter.clone());
-        self.metrics.pending.add(1);
+        let waiting = self.queue.join(pending, self.metrics.clone());
         if let Some(pool) = self.me.upgrade() {
             pool.feed();
         }
-        Ok(Waiting {
-            waiter,
-            since: Instant::now(),
-            pool: self.me.clone(),
-            metrics: self.metrics.clone(),
-            _pending: pending,
-        })
+        Ok(waiting)
     }
 
     /// Why a request that has waited too long got no place: the endpoint's absence, or a lack of room.
@@ -186,10 +176,10 @@ impl Pool {
         }
         let live: Vec<Rc<Mux>> = self.live.borrow().iter().map(|live| live.mux.clone()).collect();
         for mux in &live {
-            self.serve_from(mux);
+            self.queue.serve(|| mux.permit());
         }
-        self.drop_gone_waiters();
-        let is_starving = !self.queue.borrow().is_empty();
+        self.queue.drop_gone();
+        let is_starving = !self.queue.is_empty();
         for live in &*self.live.borrow() {
             if self.share == 0 && live.is_hungry.replace(is_starving) != is_starving {
                 live.mux.set_hungry(is_starving);
@@ -201,30 +191,10 @@ impl Pool {
         self.show();
     }
 
-    /// Hands places of `mux` to those that wait.
-    fn serve_from(&self, mux: &Rc<Mux>) {
-        loop {
-            self.drop_gone_waiters();
-            let Some(first) = self.queue.borrow().front().cloned() else { return };
-            let Some(permit) = mux.permit() else { return };
-            self.queue.borrow_mut().pop_front();
-            first.give(Ok(permit));
-        }
-    }
-
-    fn drop_gone_waiters(&self) {
-        let mut queue = self.queue.borrow_mut();
-        while queue.front().is_some_and(|waiter| waiter.is_gone.get()) {
-            queue.pop_front();
-        }
-    }
-
     fn fail_waiters(&self) {
         let fault = self.shared.health.fault().map_or(Fault::Proxy(ProxyFault::NoHealthyEndpoint), Fault::Upstream);
-        let waiters = std::mem::take(&mut *self.queue.borrow_mut());
-        for waiter in waiters {
+        for _ in 0..self.queue.fail(fault) {
             self.metrics.rejected.increment("unavailable");
-            waiter.give(Err(fault));
         }
     }
 
@@ -346,8 +316,8 @@ impl Pool {
 
 impl Room for Pool {
     fn on_release(&self, mux: &Rc<Mux>) {
-        if !self.queue.borrow().is_empty() {
-            self.serve_from(mux);
+        if !self.queue.is_empty() {
+            self.queue.serve(|| mux.permit());
         }
     }
 }
@@ -432,57 +402,6 @@ async fn sweep(pool: Weak<Pool>) {
         if pool.live.borrow().is_empty() {
             pool.is_sweeping.set(false);
             return;
-        }
-    }
-}
-
-/// A request in the queue.
-#[derive(Default)]
-struct Waiter {
-    given: RefCell<Option<Result<StreamPermit, Fault>>>,
-    waker: RefCell<Option<Waker>>,
-    is_gone: Cell<bool>,
-}
-
-impl Waiter {
-    fn give(&self, given: Result<StreamPermit, Fault>) {
-        *self.given.borrow_mut() = Some(given);
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-}
-
-/// A request's place in the queue; dropping it leaves the queue.
-#[must_use]
-pub(crate) struct Waiting {
-    waiter: Rc<Waiter>,
-    since: Instant,
-    pool: Weak<Pool>,
-    metrics: Arc<EndpointMetrics>,
-    _pending: Pending,
-}
-
-impl Waiting {
-    /// Ready with a place, or with the reason why there will be none.
-    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<StreamPermit, Fault>> {
-        if let Some(given) = self.waiter.given.borrow_mut().take() {
-            return Poll::Ready(given);
-        }
-        *self.waiter.waker.borrow_mut() = Some(cx.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.metrics.pending.add(-1);
-        self.metrics.wait.record(self.since.elapsed());
-        self.waiter.is_gone.set(true);
-        // A place that came too late goes to the next one.
-        drop(self.waiter.given.borrow_mut().take());
-        if let Some(pool) = self.pool.upgrade() {
-            pool.drop_gone_waiters();
         }
     }
 }

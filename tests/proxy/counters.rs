@@ -125,8 +125,11 @@ async fn logging_failures_writes_those_and_nothing_else() {
     for target in ["/status/200", "/status/404", "/status/500", "/reset", "/status/204"] {
         client.get(target).await;
     }
+    let shown = client.get("/reset").await;
     drop(client);
     let lines = logged.lines().await;
+    assert_eq!(lines[2]["request_id"], shown.header("x-request-id").unwrap(), "the id that the client can tell");
+    let lines = lines[..2].to_vec();
     assert_eq!(field(&lines, "path"), ["/status/500", "/reset"]);
     assert_eq!(field(&lines, "phase"), ["done", "response_head"], "a fault is told where it happened");
 }

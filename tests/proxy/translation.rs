@@ -125,6 +125,7 @@ async fn connect_and_trace_are_not_carried() {
         client.send(format!("{method} {place} HTTP/1.1\r\nhost: {place}\r\n\r\n").replace("host: /", "host: a")).await;
         let response = client.expect_response().await;
         assert_eq!((response.status(), response.head.is_closing()), (405, true), "{method}");
+        assert_eq!(response.header("allow"), Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"), "RFC 9110 §15.5.6");
         client.expect_close().await;
     }
     assert!(target.origin.log().requests.is_empty());
