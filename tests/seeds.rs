@@ -16,6 +16,11 @@ fn route_seeds_show_no_defect() {
     replay("route", harness::route);
 }
 
+#[test]
+fn config_seeds_show_no_defect() {
+    replay("config", harness::config);
+}
+
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut count = 0;

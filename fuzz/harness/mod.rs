@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
-use trunkline::config::RouteMatch;
+use trunkline::config::{RouteMatch, Secrets, Source};
 use trunkline::route::RouteTable;
 use trunkline::translate::{Hop, RequestHead};
 
@@ -91,4 +91,18 @@ fn parse(bytes: &[u8]) -> Option<request::Parts> {
         parts.headers.append(name, HeaderValue::from_bytes(field.value).ok()?);
     }
     Some(parts)
+}
+
+/// Loads a configuration; one that is valid must mean the same when it is printed and loaded again.
+pub(crate) fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let load = |text: &str| trunkline::config::load(&Source::new("fuzzed.yaml", text), &|_| None);
+    match load(text) {
+        Err(errors) => assert!(errors.has_errors() && !errors.render(false).is_empty()),
+        Ok((config, _)) => {
+            let printed = trunkline::config::print(&config, Secrets::Shown);
+            let (again, _) = load(&printed).unwrap_or_else(|errors| panic!("{printed}\n{errors}"));
+            assert_eq!(again, config);
+        }
+    }
 }
