@@ -108,7 +108,10 @@ async fn waiting_requests_open_connections_up_to_the_cap_and_no_more() {
 async fn a_full_queue_is_answered_503_at_once() {
     let origin = origin::h2().start();
     let proxy = pooled(&origin, &one_place("max_pending: 2, pending_timeout: 1h"));
-    let _running = hang(&proxy, 3).await;
+    // The first has the place before the others come: while the connection is dialled it would wait as well.
+    let _running = hang(&proxy, 1).await;
+    proxy.wait_for(|counts| counts.streams == 1).await;
+    let _waiting = hang(&proxy, 2).await;
     proxy.wait_for(|counts| counts.pending == 2).await;
     let refused = client::h1(proxy.address()).await.get("/status/200").await;
     assert_fault(&refused, 503, "connection_limit_reached");
