@@ -187,6 +187,12 @@ impl AccessLogger {
     }
 }
 
+impl Drop for AccessLogger {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 /// Appends one JSON object and a line feed; every control character is escaped, so a line stays a line.
 fn json_line(line: &mut Vec<u8>, outcome: &Outcome<'_>) {
     line.extend_from_slice(b"{\"time\":\"");

@@ -30,6 +30,8 @@ use crate::metrics::process::ProcessFigures;
 use crate::metrics::{EndpointKey, Registry};
 use crate::worker::{Command, Crew, ListenerShared, Snapshot};
 
+/// How long the access log may take to write its last lines.
+const WRITERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a draining process looks whether the last client has gone.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
@@ -365,7 +367,7 @@ async fn drain(control: &Control, inbox: &mut UnboundedReceiver<Ask>) -> u32 {
         tokio::time::sleep(shutdown.delay).await;
         control.crew.broadcast(|| Command::Drain);
         let deadline = tokio::time::Instant::now() + shutdown.timeout;
-        while control.crew.connections() > 0 && tokio::time::Instant::now() < deadline {
+        while !control.crew.is_idle() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(DRAIN_POLL).await;
         }
     };
@@ -401,8 +403,10 @@ fn finish(control: &Control, worker_threads: Vec<JoinHandle<()>>) {
         applied.retire_sink();
         std::mem::take(&mut applied.writers)
     };
-    for writer in writers {
-        let _ = writer.join();
+    // An output that nobody reads must not keep the process.
+    let deadline = Instant::now() + WRITERS_TIMEOUT;
+    while !writers.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
+        std::thread::sleep(DRAIN_POLL);
     }
 }
 

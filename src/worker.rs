@@ -30,7 +30,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::net::TcpListener;
@@ -66,6 +66,7 @@ impl Crew {
         let crew = Arc::new(Self {
             commands,
             loads: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            accepting: AtomicU32::new(0),
             registry,
             pseudonym: pseudonym.into(),
             via,
@@ -134,6 +135,12 @@ fn listen(local: &Rc<Local>, listener: Arc<ListenerShared>, socket: std::net::Tc
         .inspect_err(|error| tracing::error!(listener = name, %error, "cannot accept connections"))
         .ok()?;
     let accepting = Rc::new(Accepting { listener: RefCell::new(listener), stopped: Notify::new() });
-    tokio::task::spawn_local(listener::accept(local.clone(), accepting.clone(), socket));
+    local.crew.accepting.fetch_add(1, Ordering::AcqRel);
+    let task = listener::accept(local.clone(), accepting.clone(), socket);
+    let crew = local.crew.clone();
+    tokio::task::spawn_local(async move {
+        task.await;
+        crew.accepting.fetch_sub(1, Ordering::AcqRel);
+    });
     Some(accepting)
 }

@@ -39,7 +39,13 @@ impl Plan {
     /// [`StartError`]; `before` is as it was.
     pub(super) fn new(config: &Config, before: Option<&Applied>, workers: usize) -> Result<Self, StartError> {
         let (sink, writer) = match before {
-            Some(before) if before.config.logs.access == config.logs.access => (before.sink.clone(), None),
+            // A file is opened anew each time, so that a rotated one is let go.
+            Some(before)
+                if before.config.logs.access == config.logs.access
+                    && !matches!(config.logs.access.output, AccessLogOutput::File(_)) =>
+            {
+                (before.sink.clone(), None)
+            }
             _ => {
                 let (sink, writer) = access_log::open(&config.logs.access)
                     .map_err(|error| StartError::AccessLog { path: output_name(&config.logs.access.output), error })?;

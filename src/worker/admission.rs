@@ -16,26 +16,27 @@ pub struct ListenerShared {
     /// Where it really listens: the port that the kernel chose, if 0 was asked for.
     pub address: SocketAddr,
     places: Arc<Places>,
-    is_retired: AtomicBool,
 }
 
 /// Who is connected to a listener, under whichever settings.
 #[derive(Default)]
 struct Places {
     taken: AtomicU32,
+    /// No longer configured: its connections finish what runs and close.
+    is_retired: AtomicBool,
     /// Told when one is left, or when there may be more of them.
     changed: Notify,
 }
 
 impl ListenerShared {
     pub fn new(settings: config::Listener, address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { settings, address, places: Arc::default(), is_retired: AtomicBool::new(false) })
+        Arc::new(Self { settings, address, places: Arc::default() })
     }
 
     /// The same listener under other settings: who is connected already still counts.
     pub fn with_settings(&self, settings: config::Listener) -> Arc<Self> {
         let (address, places) = (self.address, self.places.clone());
-        Arc::new(Self { settings, address, places, is_retired: AtomicBool::new(false) })
+        Arc::new(Self { settings, address, places })
     }
 
     /// Told when a place is left, or when there may be more of them.
@@ -45,11 +46,11 @@ impl ListenerShared {
 
     /// No longer configured: its connections finish what runs and close.
     pub fn retire(&self) {
-        self.is_retired.store(true, Ordering::Release);
+        self.places.is_retired.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_retired(&self) -> bool {
-        self.is_retired.load(Ordering::Acquire)
+        self.places.is_retired.load(Ordering::Acquire)
     }
 
     pub(crate) fn has_room(&self) -> bool {

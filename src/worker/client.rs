@@ -54,6 +54,8 @@ pub(crate) struct Client {
     request_end: Cell<Option<Instant>>,
     /// Why the connection was given up.
     pub(crate) ended: Cell<Option<DownstreamFault>>,
+    /// hyper holds bytes that the socket does not take at the moment.
+    is_writing: Cell<bool>,
     /// Nothing has come yet.
     is_fresh: Cell<bool>,
     /// Until when a closing connection waits for a request that may be on its way.
@@ -77,6 +79,7 @@ impl Client {
             is_ended_by_close: Cell::new(false),
             request_end: Cell::new(None),
             ended: Cell::new(None),
+            is_writing: Cell::new(false),
             is_fresh: Cell::new(true),
             lingers_until: Cell::new(None),
         }
@@ -179,7 +182,8 @@ impl Client {
         let is_silent = match self.phase.get() {
             ClientPhase::Exchange => return false,
             ClientPhase::Answer => false,
-            ClientPhase::Idle => true,
+            // The last answer may still be on its way out.
+            ClientPhase::Idle => !self.is_writing.get(),
             ClientPhase::Head { .. } => self.is_fresh.get(),
         };
         if !is_silent {
@@ -216,8 +220,8 @@ impl Client {
 
     /// The client takes no bytes at the moment.
     fn stalls(&self) {
-        let is_running = matches!(self.phase.get(), ClientPhase::Exchange | ClientPhase::Answer);
-        if is_running && self.is_progressed.replace(false) {
+        self.is_writing.set(true);
+        if self.is_progressed.replace(false) {
             self.arm(Instant::now(), self.stream_idle.get());
         }
     }
@@ -231,9 +235,17 @@ impl Client {
         }
     }
 
+    /// The socket has taken all that hyper held.
+    pub(crate) fn flushed(&self) {
+        if self.is_writing.replace(false) && self.phase.get() == ClientPhase::Idle {
+            self.timer.arm(Instant::now() + self.listener.settings.idle_timeout);
+        }
+    }
+
     /// What an expired timer means when the request itself has not reacted to it.
     pub(crate) fn expiry(&self) -> Expiry {
         match self.phase.get() {
+            ClientPhase::Idle if self.is_writing.get() => Expiry::Stalled,
             ClientPhase::Idle => Expiry::Idle,
             ClientPhase::Head { .. } => Expiry::Head,
             ClientPhase::Exchange | ClientPhase::Answer => Expiry::Stalled,

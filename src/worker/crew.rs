@@ -36,6 +36,8 @@ pub struct Crew {
     pub(crate) commands: Vec<UnboundedSender<Command>>,
     /// Client connections, by worker.
     pub(crate) loads: Vec<AtomicU32>,
+    /// Sockets that accept, of all workers.
+    pub(crate) accepting: AtomicU32,
     pub(crate) registry: Arc<Registry>,
     /// Our name in Via, different in every process.
     pub(crate) pseudonym: Arc<str>,
@@ -54,6 +56,11 @@ impl Crew {
     /// Tells one worker.
     pub fn send(&self, worker: usize, command: Command) {
         let _ = self.commands[worker].send(command);
+    }
+
+    /// Nobody is connected, and nobody can connect.
+    pub fn is_idle(&self) -> bool {
+        self.accepting.load(Ordering::Acquire) == 0 && self.connections() == 0
     }
 
     /// Open client connections of all workers.

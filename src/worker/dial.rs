@@ -205,13 +205,18 @@ impl Drop for PooledLink {
     }
 }
 
-/// Where failed dials are told, because bb8 keeps them to itself.
+/// Where failed dials are told, because bb8 keeps them to itself. (Its error sink also tells of idle connections that have
+/// ended, which is no failure.)
 #[derive(Debug, Clone)]
 pub(crate) struct DialFailures(watch::Sender<Option<UpstreamFault>>);
 
 impl DialFailures {
     pub(crate) fn new() -> Self {
         Self(watch::Sender::new(None))
+    }
+
+    pub(crate) fn tell(&self, fault: UpstreamFault) {
+        self.0.send_replace(Some(fault));
     }
 
     /// Sees the failures from now on.
@@ -227,19 +232,10 @@ pub(crate) async fn next_failure(failures: &mut watch::Receiver<Option<UpstreamF
     failures.borrow_and_update().unwrap_or(UpstreamFault::ConnectionLost)
 }
 
-impl bb8::ErrorSink<UpstreamFault> for DialFailures {
-    fn sink(&self, fault: UpstreamFault) {
-        self.0.send_replace(Some(fault));
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<UpstreamFault>> {
-        Box::new(self.clone())
-    }
-}
-
 /// Dials HTTP/2 connections to one endpoint for bb8.
 pub(crate) struct Dialer {
     pub(crate) target: Arc<Target>,
+    pub(crate) failures: DialFailures,
     pub(crate) metrics: Arc<EndpointMetrics>,
 }
 
@@ -248,7 +244,7 @@ impl bb8::ManageConnection for Dialer {
     type Error = UpstreamFault;
 
     async fn connect(&self) -> Result<PooledLink, UpstreamFault> {
-        self.target.dial_http2(&self.metrics).await
+        self.target.dial_http2(&self.metrics).await.inspect_err(|fault| self.failures.tell(*fault))
     }
 
     async fn is_valid(&self, link: &mut PooledLink) -> Result<(), UpstreamFault> {

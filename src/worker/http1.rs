@@ -31,7 +31,7 @@ pub(crate) struct Http1Pool {
 impl Http1Pool {
     pub(crate) fn new(target: &Arc<Target>, pool: &config::Pool, share: u32, metrics: &Arc<EndpointMetrics>) -> Self {
         let failures = DialFailures::new();
-        let dialer = Http1Dialer { target: target.clone(), metrics: metrics.clone() };
+        let dialer = Http1Dialer { target: target.clone(), failures: failures.clone(), metrics: metrics.clone() };
         let bb8 = bb8::Pool::builder()
             .max_size(share)
             .idle_timeout(Some(pool.idle_timeout))
@@ -42,7 +42,6 @@ impl Http1Pool {
             .test_on_check_out(true)
             // The most recently used connection is the least likely to have been closed by the service.
             .queue_strategy(bb8::QueueStrategy::Lifo)
-            .error_sink(Box::new(failures.clone()))
             .build_unchecked(dialer);
         Self { bb8, failures }
     }
@@ -62,6 +61,7 @@ pub(crate) fn fault(error: &hyper::Error) -> UpstreamFault {
 /// Dials HTTP/1.1 connections to one endpoint for bb8.
 pub(crate) struct Http1Dialer {
     target: Arc<Target>,
+    failures: DialFailures,
     metrics: Arc<EndpointMetrics>,
 }
 
@@ -87,6 +87,7 @@ impl bb8::ManageConnection for Http1Dialer {
     async fn connect(&self) -> Result<Http1Connection, UpstreamFault> {
         let io = self.target.dial_http1().await.inspect_err(|fault| {
             self.metrics.dial_failures.increment(Fault::from(*fault).reason());
+            self.failures.tell(*fault);
         })?;
         let (sender, connection) = http1::Builder::new()
             // The buffer alone would let a head of up to twice its size through.

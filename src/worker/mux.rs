@@ -198,10 +198,9 @@ impl Mux {
     /// Takes a place, if there is one.
     pub(crate) fn permit(self: &Rc<Self>) -> Option<StreamPermit> {
         let limit = self.limit();
-        if self.state.in_flight.fetch_add(1, Ordering::AcqRel) >= limit {
-            self.state.in_flight.fetch_sub(1, Ordering::AcqRel);
-            return None;
-        }
+        // Never above the limit, even for a moment: another worker would find the last place taken and give up.
+        let one_more = |in_flight: u32| (in_flight < limit).then_some(in_flight + 1);
+        self.state.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
         self.in_flight.set(self.in_flight.get() + 1);
         self.metrics.streams.add(1);
         self.metrics.requests.increment();
@@ -251,8 +250,13 @@ impl Mux {
         if self.state.hungry.load(Ordering::Acquire) > 0 && mine >= self.limit() / self.sharers {
             // Another worker waits, and this one has had its share.
             self.state.notify();
-        } else if let Some(room) = self.room.upgrade() {
+            return;
+        }
+        if let Some(room) = self.room.upgrade() {
             room.on_release(self);
+        }
+        if self.state.hungry.load(Ordering::Acquire) > 0 && self.has_room() {
+            self.state.notify();
         }
     }
 }
@@ -279,12 +283,19 @@ impl StreamPermit {
     #[allow(clippy::result_large_err, reason = "the request comes back whole, and rarely")]
     pub(crate) fn open(&self, request: Request<()>, is_end: bool) -> Result<Opened, Unwritten> {
         let mut handle = self.mux.handle.borrow_mut();
-        // Only a connection that has ended or is going away is not ready: permits keep the streams within
-        // the peer's limit, so none is ever left over for h2 to hold back.
-        if let Poll::Ready(Err(error)) = handle.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            drop(handle);
-            self.close_after(&error);
-            return Err(Unwritten(request));
+        match handle.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                drop(handle);
+                self.close_after(&error);
+                return Err(Unwritten(request));
+            }
+            // A stream of ours waits in h2 behind one that was reset and whose RST_STREAM is not written yet. This
+            // handle would refuse the next one; a clone lets it wait as well, and permits bound how many do.
+            Poll::Pending => {
+                let fresh = handle.clone();
+                *handle = fresh;
+            }
         }
         match handle.send_request(request, is_end) {
             Ok((response, body)) => {

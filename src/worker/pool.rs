@@ -42,6 +42,8 @@ pub(crate) struct Pool {
     queue: Rc<Queue>,
     is_growing: Cell<bool>,
     is_sweeping: Cell<bool>,
+    /// What the gauges hold of this pool: active, idle, stream limit.
+    shown: Cell<[i64; 3]>,
     /// Told when a place may have become free or a connection has ended on another task or worker.
     changed: Arc<Notify>,
     pub(crate) metrics: Arc<EndpointMetrics>,
@@ -60,7 +62,7 @@ impl Pool {
     pub(crate) fn new(shared: Arc<EndpointShared>, worker: usize, metrics: Arc<EndpointMetrics>) -> Rc<Self> {
         let share = shared.share(worker);
         let failures = DialFailures::new();
-        let dialer = Dialer { target: shared.target.clone(), metrics: metrics.clone() };
+        let dialer = Dialer { target: shared.target.clone(), failures: failures.clone(), metrics: metrics.clone() };
         let bb8 = bb8::Pool::builder()
             .max_size(share.max(1))
             .idle_timeout(Some(shared.pool.idle_timeout))
@@ -71,7 +73,6 @@ impl Pool {
             // Retries and their pace are decided here, where it is known whether anyone still waits.
             .retry_connection(false)
             .test_on_check_out(true)
-            .error_sink(Box::new(failures.clone()))
             .build_unchecked(dialer);
         let changed = Arc::new(Notify::new());
         let pool = Rc::new_cyclic(|me| Self {
@@ -82,6 +83,7 @@ impl Pool {
             queue: Rc::default(),
             is_growing: Cell::new(false),
             is_sweeping: Cell::new(false),
+            shown: Cell::default(),
             changed: changed.clone(),
             metrics,
             me: me.clone(),
@@ -179,16 +181,35 @@ impl Pool {
             self.queue.serve(|| mux.permit());
         }
         self.queue.drop_gone();
+        if self.sharers() > 1 && self.tell_hunger() {
+            // A place may have become free before the others could know that this worker waits.
+            for mux in &live {
+                self.queue.serve(|| mux.permit());
+            }
+            self.tell_hunger();
+        }
+        if !self.queue.is_empty() {
+            self.grow("waiting");
+        } else if self.share > 0 && live.len() < self.shared.minimum(self.worker) as usize {
+            self.grow("minimum");
+        }
+        self.show();
+    }
+
+    /// Workers that use the connections of this one or of its lender.
+    fn sharers(&self) -> u32 {
+        self.shared.sharers(self.shared.lender(self.worker))
+    }
+
+    /// Says on each connection whether somebody waits here; true if somebody does.
+    fn tell_hunger(&self) -> bool {
         let is_starving = !self.queue.is_empty();
         for live in &*self.live.borrow() {
-            if self.share == 0 && live.is_hungry.replace(is_starving) != is_starving {
+            if live.is_hungry.replace(is_starving) != is_starving {
                 live.mux.set_hungry(is_starving);
             }
         }
-        if is_starving {
-            self.grow("waiting");
-        }
-        self.show();
+        is_starving
     }
 
     fn fail_waiters(&self) {
@@ -226,6 +247,7 @@ impl Pool {
         mux.state.unwatch(&self.changed);
         if self.share > 0 {
             self.shared.board(self.worker).withdraw(mux.state.id);
+            self.shared.health.link_ended();
         }
     }
 
@@ -254,6 +276,9 @@ impl Pool {
 
     fn add(self: &Rc<Self>, link: Link, lease: Option<Lease>, sharers: u32) {
         link.state.watch(&self.changed);
+        if lease.is_some() {
+            self.shared.health.link_began();
+        }
         let room: Weak<Self> = Rc::downgrade(self);
         let mux = Mux::new(link, self.shared.target.streams_max, sharers, room, self.metrics.clone());
         self.live.borrow_mut().push(Live { mux, lease, is_hungry: Cell::new(false) });
@@ -305,11 +330,19 @@ impl Pool {
 
     /// Puts the gauges right.
     fn show(&self) {
-        let live = self.live.borrow();
         if self.share > 0 {
-            self.metrics.active.set(live.len() as i64);
-            self.metrics.idle.set(i64::from(self.bb8.state().idle_connections));
-            self.metrics.stream_limit.set(live.iter().map(|live| i64::from(live.mux.limit())).sum());
+            let live = self.live.borrow();
+            let limit = live.iter().map(|live| i64::from(live.mux.limit())).sum();
+            self.show_as([live.len() as i64, i64::from(self.bb8.state().idle_connections), limit]);
+        }
+    }
+
+    /// Moves the gauges by what has changed: the pool before a reload may still be counting on the same ones.
+    fn show_as(&self, now: [i64; 3]) {
+        let before = self.shown.replace(now);
+        let gauges = [&self.metrics.active, &self.metrics.idle, &self.metrics.stream_limit];
+        for ((gauge, now), before) in gauges.into_iter().zip(now).zip(before) {
+            gauge.add(now - before);
         }
     }
 }
@@ -327,13 +360,14 @@ impl Drop for Pool {
         for live in self.live.take() {
             self.part_from(&live.mux, live.is_hungry.get());
         }
-        self.metrics.active.set(0);
-        self.metrics.idle.set(0);
-        self.metrics.stream_limit.set(0);
+        self.show_as([0; 3]);
+        // The tasks that wait for a word find the pool gone.
+        self.changed.notify_one();
+        self.shared.board(self.worker).wanted.notify_one();
     }
 }
 
-/// Dials until one connection is there, for as long as anyone waits or the endpoint is down.
+/// Dials until one connection is there. Gives up only when others are there that may do instead.
 async fn grow(pool: Weak<Pool>, reason: &'static str) {
     let mut backoff = BACKOFF_MIN;
     loop {
@@ -357,6 +391,17 @@ async fn grow(pool: Weak<Pool>, reason: &'static str) {
                 if pool.live.borrow().len() < pool.shared.minimum(pool.worker) as usize {
                     pool.grow("minimum");
                 }
+                return;
+            }
+            Err(fault) if pool.shared.health.has_links() => {
+                // The service is there and wants no more connections: what there is must do for now.
+                pool.metrics.dial_failures.increment(Fault::from(fault).reason());
+                let me = Rc::downgrade(&pool);
+                drop(pool);
+                tokio::time::sleep(BACKOFF_MAX).await;
+                let Some(pool) = me.upgrade() else { return };
+                pool.is_growing.set(false);
+                pool.feed();
                 return;
             }
             Err(fault) => {

@@ -145,6 +145,9 @@ impl Board {
 pub(crate) struct Health {
     is_failing: AtomicBool,
     is_down: AtomicBool,
+    /// Connections in use, of all workers. While there is one, a dial that fails means a service that wants no more
+    /// connections, and not one that is away.
+    links: AtomicU32,
     outage: Mutex<Option<Outage>>,
 }
 
@@ -162,6 +165,18 @@ impl Health {
     /// Why the last dial failed, unless one has succeeded since.
     pub(crate) fn fault(&self) -> Option<UpstreamFault> {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|outage| outage.fault)
+    }
+
+    pub(crate) fn has_links(&self) -> bool {
+        self.links.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn link_began(&self) {
+        self.links.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn link_ended(&self) {
+        self.links.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Whether the last dial failed.

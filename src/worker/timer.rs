@@ -58,7 +58,7 @@ impl Wheel {
             if next == NEVER {
                 self.earlier.notified().await;
             } else {
-                let at = self.origin + TICK * u32::try_from(next).unwrap_or(u32::MAX);
+                let at = self.origin + Duration::from_millis(next * TICK.as_millis() as u64);
                 tokio::select! {
                     () = tokio::time::sleep_until(at) => self.sweep(next),
                     () = self.earlier.notified() => {}
@@ -100,7 +100,7 @@ impl Wheel {
         }
     }
 
-    /// The first tick at or after `at`, plus what has passed since the last sweep is never subtracted.
+    /// The first tick at or after `at`, and after the last sweep.
     fn tick_after(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.origin).as_millis() as u64;
         since.div_ceil(TICK.as_millis() as u64).max(self.swept.get() + 1)
