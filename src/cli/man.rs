@@ -50,5 +50,5 @@ second one ends it now. SIGHUP reads the configuration again and keeps the old o
 TRUNKLINE_LOG overrides logs.level: a level, or a list such as trunkline=debug,h2=info. NO_COLOR turns colours off.
 Every option names its own variable.
 .SH FILES
-\./trunkline.yaml, /etc/trunkline/trunkline.yaml
+\&./trunkline.yaml, /etc/trunkline/trunkline.yaml
 "#;
