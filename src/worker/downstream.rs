@@ -29,8 +29,8 @@ pub(crate) async fn serve(
     listener: Arc<ListenerShared>,
     stream: TcpStream,
     peer: SocketAddr,
-    // Held for as long as the connection counts.
-    _places: (ConnectionPermit, Load),
+    // Held for as long as the connection counts. The gauge goes down before the place is free for another.
+    _places: (Load, ConnectionPermit),
 ) {
     let client = Rc::new(Client::new(local.clone(), listener, peer));
     let _registration = local.register(&client.timer);
