@@ -1,5 +1,6 @@
 //! Established connections as the kernel lists them (`/proc/net/tcp`, proc(5)).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -11,9 +12,10 @@ pub fn established_to(port: u16) -> usize {
     // 127.0.0.1 as the kernel writes it on this machine: the bytes in memory order, read as one number.
     let remote = format!("{:08X}:{port:04X}", u32::from_ne_bytes([127, 0, 0, 1]));
     let lines = table.lines().skip(1).map(|line| line.split_whitespace());
-    lines
-        .filter(|columns| columns.clone().nth(2) == Some(&remote) && columns.clone().nth(3) == Some(ESTABLISHED))
-        .count()
+    let established =
+        lines.filter(|columns| columns.clone().nth(2) == Some(&remote) && columns.clone().nth(3) == Some(ESTABLISHED));
+    // The table is read in parts. While a thousand clients come and go, a row can stand in two of them.
+    established.map(|columns| columns.clone().nth(1)).collect::<BTreeSet<_>>().len()
 }
 
 /// Looks again and again at how many connections to a port there are.
