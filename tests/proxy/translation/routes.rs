@@ -96,11 +96,11 @@ async fn a_route_replaces_its_prefix() {
     let proxy = proxy::with(&format!(
         "listeners: [{{ address: 127.0.0.1:0 }}]\n\
          routes:\n  - {{ match: {{ path_prefix: /v1/ }}, upstream: a, rewrite: {{ path_prefix: /api/ }} }}\n  \
-         - {{ match: {{ path_prefix: /root/ }}, upstream: a, rewrite: {{ path_prefix: / }} }}\n\
+         - {{ match: {{ path_prefix: /base/ }}, upstream: a, rewrite: {{ path_prefix: / }} }}\n\
          upstreams: {{ a: {{ endpoints: [h2c://{origin}] }} }}\n"
     ));
     let mut client = client::h1(proxy.address()).await;
-    for (path, expected) in [("/v1/x?y=/v1/", "/api/x?y=/v1/"), ("/v1/", "/api/"), ("/root/x", "/x"), ("/root/", "/")] {
+    for (path, expected) in [("/v1/x?y=/v1/", "/api/x?y=/v1/"), ("/v1/", "/api/"), ("/base/x", "/x"), ("/base/", "/")] {
         client.get(path).await;
         assert_eq!(&*origin.log().requests.last().unwrap().target, expected, "{path}");
     }
