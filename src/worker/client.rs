@@ -213,6 +213,11 @@ impl Client {
         }
     }
 
+    /// Whether a request is on its walk or its answer under way.
+    pub(crate) fn is_in_exchange(&self) -> bool {
+        matches!(self.phase.get(), ClientPhase::Exchange | ClientPhase::Answer)
+    }
+
     fn sent(&self, bytes: usize) {
         self.local.metrics.downstream_sent_bytes.add(bytes as u64);
         self.progress();

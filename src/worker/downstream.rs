@@ -47,7 +47,9 @@ pub(crate) async fn serve(
     // Not `pipeline_flush`: with it hyper takes an answer without bound, however slowly the client reads.
     let mut connection = server
         .keep_alive(true)
-        .half_close(false)
+        // [`ClientIo`] finds out who has left. Left to hyper, that would cost a fresh read buffer for each request: the
+        // fields of its head still occupy the last one.
+        .half_close(true)
         .header_read_timeout(None)
         .max_header_size(settings.header_bytes_max)
         .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES))
@@ -110,6 +112,23 @@ struct ClientIo {
     is_begun: bool,
 }
 
+impl ClientIo {
+    /// While a request runs: wakes the task when the client leaves, and fails once it has left.
+    ///
+    /// A client that has already sent its next request is not seen to leave before that one's turn.
+    fn look_for_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.client.is_in_exchange() {
+            return Ok(());
+        }
+        let mut next = [0];
+        match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut next)) {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
+    }
+}
+
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
@@ -130,6 +149,9 @@ impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.client.written(&polled);
+        if polled.is_pending() {
+            self.look_for_end(cx)?;
+        }
         polled
     }
 
@@ -140,6 +162,9 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.client.written(&polled);
+        if polled.is_pending() {
+            self.look_for_end(cx)?;
+        }
         polled
     }
 
@@ -152,6 +177,7 @@ impl AsyncWrite for ClientIo {
         if polled.is_ready() {
             self.client.flushed();
         }
+        self.look_for_end(cx)?;
         polled
     }
 
