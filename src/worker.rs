@@ -25,6 +25,7 @@ mod share;
 mod snapshot;
 mod timer;
 mod upload;
+mod upstream_io;
 
 use std::cell::RefCell;
 use std::io;
