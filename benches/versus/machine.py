@@ -4,6 +4,7 @@ Everything that is started here runs in a session of its own, writes its output 
 its whole session at the end of the `with Running(...)` that it belongs to. Knows nothing about proxies or loads. Linux.
 """
 
+import contextlib
 import glob
 import os
 import platform
@@ -14,6 +15,7 @@ import subprocess
 import time
 
 STARTS_WITHIN = 20  # seconds: Envoy's start on a busy core takes two
+ENDINGS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -56,9 +58,14 @@ class Process:
     def __init__(self, name, command, core, folder, **streams):
         self.name = name
         self.said = os.path.join(folder, file_name(name) + ".out")
+
+        def prepare():
+            os.sched_setaffinity(0, {core})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+
         with open(self.said, "ab") as out:
             self.popen = subprocess.Popen(
-                command, preexec_fn=lambda: os.sched_setaffinity(0, {core}), start_new_session=True,
+                command, preexec_fn=prepare, start_new_session=True,
                 **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, **streams})
 
     def wait_until_it_accepts(self, port):
@@ -139,13 +146,25 @@ class Running:
         return self
 
     def __exit__(self, *_):
-        for process in reversed(self.processes):
-            process.end()
+        with undisturbed():
+            for process in reversed(self.processes):
+                process.end()
 
     def start(self, name, command, core, **streams):
-        process = Process(name, command, core, self.folder, **streams)
-        self.processes.append(process)
+        with undisturbed():
+            process = Process(name, command, core, self.folder, **streams)
+            self.processes.append(process)
         return process
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """A second Ctrl-C, or one between a start and its note, must not leave a process behind: it comes afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def file_name(label):
@@ -157,7 +176,7 @@ def end_like_ctrl_c():
     def leave(number, _):
         raise SystemExit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDINGS - {signal.SIGINT}:
         signal.signal(number, leave)
 
 
