@@ -98,13 +98,13 @@ def programs(trunkline):
 
 
 def versions(found):
-    """What each says of its version, in its own words."""
+    """Name and version of each, picked out of what they say in very different ways."""
     said = {}
     for name, argument in {**{peer.program: peer.version for peer in PEERS}, "wrk": "-v", "oha": "--version"}.items():
         if name in found:
             done = subprocess.run([found[name], argument], capture_output=True, text=True)
-            line = (done.stdout + done.stderr).strip().splitlines()[0].split(" Copyright")[0].split(" - http")[0]
-            said[name] = line.replace(found[name], name)
+            version = re.search(r"\d+\.\d+\.\d+[^\s/]*", done.stdout + done.stderr)
+            said[name] = f"{name} {version[0] if version else '(unknown version)'}"
     return said
 
 

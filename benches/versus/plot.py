@@ -64,10 +64,12 @@ def draw(lines, clients):
         out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}" stroke="#ddd"/>')
         out.append(text(LEFT - 8, y(mark) + 4, f"{mark} us", "end"))
     for number in clients:
-        out.append(f'<line x1="{x(number):.1f}" x2="{x(number):.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 5}" stroke="#222"/>')
+        out.append(f'<line x1="{x(number):.1f}" x2="{x(number):.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 5}" '
+                   'stroke="#222"/>')
         out.append(text(x(number), HEIGHT - BOTTOM + 20, str(number), "middle"))
     out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}" stroke="#222"/>')
-    out.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "clients (HTTP/1.1 connections, each with one request at a time)", "middle"))
+    out.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "clients (HTTP/1.1 connections, each with one request at a time)",
+                    "middle"))
     places = spread({name: y(points[-1][1]) for name, points in lines.items()})
     colours = dict(zip((peer.name for peer in PEERS), COLOURS))
     # Ours last, above the others.
@@ -75,7 +77,8 @@ def draw(lines, clients):
         colour, thick = colours[name], 3.5 if name == OURS else 1.8
         path = " ".join(f"{x(number):.1f},{y(value):.1f}" for number, value in points)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{thick}" stroke-linejoin="round"/>')
-        out += [f'<circle cx="{x(number):.1f}" cy="{y(value):.1f}" r="{thick + 1:.1f}" fill="{colour}"/>' for number, value in points]
+        out += [f'<circle cx="{x(number):.1f}" cy="{y(value):.1f}" r="{thick + 1:.1f}" fill="{colour}"/>'
+                for number, value in points]
         end = points[-1]
         out.append(f'<line x1="{x(end[0]):.1f}" y1="{y(end[1]):.1f}" x2="{WIDTH - RIGHT + 18}" y2="{places[name]:.1f}" '
                    f'stroke="{colour}" stroke-width="0.8"/>')

@@ -33,7 +33,7 @@ class Result:
         kind = "virtual machine" if about["virtual"] else "machine"
         lines = [f"{self.date}, {kind} with {about['cores']} cores ({about['cpu']}), {about['memory_mib'] // 1024} GiB, "
                  f"{about['system']}, Linux {about['kernel']}"]
-        return "\n".join(lines + [f"  {version}" for version in self.versions.values()])
+        return "\n".join([*lines, ", ".join(self.versions.values())])
 
     def save(self, path):
         """Replaces the rows that were measured now, keeps the others."""
@@ -111,7 +111,8 @@ def summary(rows):
             else:
                 cells.append("-")
         lines.append(f"{name:<18}{ours:>11}" + "".join(f"{cell:>13}" for cell in cells))
-    left_out = [f"  {name}: {label}: {reason.splitlines()[0]}" for name in ordered for label, reason in rows[name]["skipped"].items()]
+    left_out = [f"  {name}: {label}: {reason.splitlines()[0]}" for name in ordered
+                for label, reason in rows[name]["skipped"].items()]
     lines += ["", "left out:", *left_out] if left_out else []
     failed = [f"  {name}: {label}: {errors(rounds)}" for name in ordered
               for label, rounds in rows[name]["figures"].items() if errors(rounds)]
