@@ -139,14 +139,15 @@ def held_against(row, gate):
         value = row["silent_kib"].get(OURS)
         return None if value is None else (value, "KiB of process memory for a silent client")
     theirs = gate.theirs
-    if theirs == "best":
+    if theirs.startswith("best"):
+        rivals = [peer.name for peer in PEERS if peer.name != OURS and theirs in ("best", f"best-{peer.speaks}")]
         middle = {label: median(one[gate.figure] for one in rounds) for label, rounds in row["figures"].items()
-                  if label != OURS and not errors(rounds)}
+                  if label in rivals and not errors(rounds)}
         if OURS not in row["figures"] or not middle:
             return None
-        theirs = min(middle, key=middle.get)
-        return (median(one[gate.figure] for one in row["figures"][OURS]) / middle[theirs],
-                f"{gate.figure} / the best peer's ({theirs})")
+        best = min(middle, key=middle.get)
+        of = "the best peer's" if theirs == "best" else "the best that multiplexes"
+        return median(one[gate.figure] for one in row["figures"][OURS]) / middle[best], f"{gate.figure} / {of} ({best})"
     value = ratio(row, OURS, theirs, gate.figure)
     return None if value is None else (value, f"{gate.figure} / {theirs}")
 
