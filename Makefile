@@ -4,7 +4,7 @@
 PROFILE ?= profiling
 CARGO ?= cargo
 
-.PHONY: help test test-debug test-heavy test-peers peers check fmt clippy doc deny demo bench compare
+.PHONY: help test test-debug test-heavy test-peers peers check fmt clippy doc deny demo bench versus
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,6 +47,5 @@ demo: ## see it work
 bench: ## nanoseconds per head, route and log line: benches/heads.rs
 	$(CARGO) bench --locked --profile $(PROFILE)
 
-compare: ## CPU per request beside HAProxy and nghttpx: benches/compare.py
-	$(CARGO) build --locked --release
-	python3 benches/compare.py
+versus: ## beside HAProxy, nghttpx, Envoy and nginx, a first look: benches/versus/run
+	benches/versus/run --quick
