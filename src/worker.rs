@@ -23,6 +23,7 @@ mod respond;
 mod routing;
 mod share;
 mod snapshot;
+mod socket;
 mod timer;
 mod upload;
 
