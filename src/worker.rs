@@ -101,6 +101,7 @@ async fn run(index: usize, crew: Arc<Crew>, snapshot: Arc<Snapshot>, mut inbox: 
     drop(snapshot);
     tokio::task::spawn_local(local.wheel.clone().run());
     tokio::task::spawn_local(local.clone().flush_log_lines());
+    tokio::task::spawn_local(local.clone().return_memory());
     let mut accepting: Vec<Rc<Accepting>> = Vec::new();
     while let Some(command) = inbox.recv().await {
         match command {

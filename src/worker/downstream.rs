@@ -26,51 +26,66 @@ use tokio::time::Instant;
 use super::admission::{ConnectionPermit, ListenerShared};
 use super::client::{Client, Expiry};
 use super::exchange::Exchange;
-use super::local::{Load, Local};
+use super::local::{Load, Local, Registration};
 use super::socket::{ClientIo, ClientSocket};
 use crate::error::DownstreamFault;
 use crate::metrics::Gauge;
 
 /// Serves one client connection to its end.
-///
-/// The future is what a parked connection costs, so it is kept small: what is needed only while the client is active has a
-/// box of its own.
 pub(crate) fn serve(
     local: &Rc<Local>,
     listener: Arc<ListenerShared>,
     stream: TcpStream,
     peer: SocketAddr,
-    // Held for as long as the connection counts. The gauge goes down before the place is free for another.
     places: (Load, ConnectionPermit),
 ) -> impl Future<Output = ()> + use<> {
     let client = Rc::new(Client::new(local.clone(), listener, peer));
-    let registration = local.register(&client.timer);
-    let socket = ClientSocket::new(stream, client.clone());
+    let mut connection = Connection {
+        socket: Some(ClientSocket::new(stream, client.clone())),
+        _registration: local.register(&client.timer),
+        client,
+        _places: places,
+    };
+    // This future is most of what a parked connection costs: it is small because what only an active client needs has a
+    // box of its own.
     async move {
-        let _held = (registration, places);
-        let mut parked = socket;
-        while something_comes(&client, &parked).await {
-            match Box::pin(serve_active(client.clone(), parked)).await {
-                Some(socket) => parked = socket,
-                None => break,
-            }
+        let connection = &mut connection;
+        while connection.is_active_again().await
+            && let Some(socket) = connection.socket.take()
+        {
+            connection.socket = Box::pin(serve_active(connection.client.clone(), socket)).await;
+            connection.client.local.memory_freed();
         }
     }
 }
 
-/// Waits until a parked connection has something to read, its end included; `false` if it is to be closed first.
-async fn something_comes(client: &Client, parked: &ClientSocket) -> bool {
-    let _counted = Parked::new(&client.local.metrics.downstream_parked);
-    poll_fn(|cx| {
-        client.timer.register(cx);
-        if parked.poll_readable(cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        // Nobody is owed an answer here: neither at the end of the idle time, nor before the first byte.
-        let is_over = (client.is_closing() && !client.lingers()) || client.is_expired();
-        if is_over { Poll::Ready(false) } else { Poll::Pending }
-    })
-    .await
+/// What a connection is for as long as it lasts.
+struct Connection {
+    /// Its socket while it is parked.
+    socket: Option<ClientSocket>,
+    client: Rc<Client>,
+    _registration: Registration,
+    /// Held for as long as the connection counts. The gauge goes down before the place is free for another.
+    _places: (Load, ConnectionPermit),
+}
+
+impl Connection {
+    /// Waits until a parked connection has something to read, its end included; `false` if it is to be closed first, or
+    /// has been.
+    async fn is_active_again(&self) -> bool {
+        let Self { socket: Some(socket), client, .. } = self else { return false };
+        let _counted = Parked::new(&client.local.metrics.downstream_parked);
+        poll_fn(|cx| {
+            client.timer.register(cx);
+            if socket.poll_readable(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            // Nobody is owed an answer here: neither at the end of the idle time, nor before the first byte.
+            let is_over = (client.is_closing() && !client.lingers()) || client.is_expired();
+            if is_over { Poll::Ready(false) } else { Poll::Pending }
+        })
+        .await
+    }
 }
 
 /// Serves requests until the connection ends, or is to be parked: then its socket comes back.
@@ -111,6 +126,8 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
             }
             let expiry = match polled {
                 Poll::Ready(result) => return Poll::Ready(End::Closed(result)),
+                // The runtime takes accepted sockets to be readable; this one was not.
+                Poll::Pending if client.is_fresh() => Expiry::Park,
                 Poll::Pending if client.timer.is_expired() => client.expiry(),
                 Poll::Pending => return Poll::Pending,
             };
@@ -140,7 +157,6 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
             End::Closed(Ok(())) | End::Expired(Expiry::Idle | Expiry::Park) => {}
             End::Closed(Err(error)) => head_fault(&client, &error),
             End::Expired(Expiry::Stalled) => client.ended.set(Some(DownstreamFault::WriteStalled)),
-            End::Expired(Expiry::Head) if client.is_fresh() => {}
             End::Expired(Expiry::Head) => {
                 tell_fault(&client, DownstreamFault::HeadTimeout);
                 // One try: a client that is slow to write may be slow to read.
