@@ -124,6 +124,8 @@ impl Labelled {
 #[derive(Debug)]
 pub struct WorkerMetrics {
     pub downstream_connections: Gauge,
+    /// Of those, the ones that hold a socket and no buffers.
+    pub downstream_parked: Gauge,
     pub downstream_accepted: Counter,
     /// Accepted here, served by a less loaded worker.
     pub downstream_handed_over: Counter,
@@ -139,6 +141,7 @@ impl Default for WorkerMetrics {
     fn default() -> Self {
         Self {
             downstream_connections: Gauge::default(),
+            downstream_parked: Gauge::default(),
             downstream_accepted: Counter::default(),
             downstream_handed_over: Counter::default(),
             downstream_received_bytes: Counter::default(),

@@ -23,6 +23,7 @@ mod respond;
 mod routing;
 mod share;
 mod snapshot;
+mod socket;
 mod timer;
 mod upload;
 mod upstream_io;
@@ -137,6 +138,7 @@ impl LoneWorker {
 async fn run(local: Rc<Local>, mut inbox: UnboundedReceiver<Command>) {
     tokio::task::spawn_local(local.wheel.clone().run());
     tokio::task::spawn_local(local.clone().flush_log_lines());
+    tokio::task::spawn_local(local.clone().return_memory());
     let mut accepting: Vec<Rc<Accepting>> = Vec::new();
     while let Some(command) = inbox.recv().await {
         match command {

@@ -79,6 +79,11 @@ impl Sheet<'_> {
     fn downstream(&mut self, figures: &Figures) -> fmt::Result {
         let downstream = &figures.downstream;
         self.gauge("trunkline_downstream_connections", "Open client connections.", &downstream.connections)?;
+        self.gauge(
+            "trunkline_downstream_parked",
+            "Open client connections that hold no buffers, because nothing has come from them for a while.",
+            &downstream.parked,
+        )?;
         self.counter("trunkline_downstream_accepted", "Client connections accepted.", downstream.accepted)?;
         self.counter(
             "trunkline_downstream_handed_over",

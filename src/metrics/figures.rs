@@ -57,6 +57,8 @@ pub struct Standing {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DownstreamFigures {
     pub connections: i64,
+    /// Of those, the ones that hold a socket and no buffers.
+    pub parked: i64,
     pub accepted: u64,
     /// Accepted by one worker, served by another.
     pub handed_over: u64,
@@ -135,6 +137,7 @@ impl Figures {
         for worker in workers {
             let downstream = &mut figures.downstream;
             downstream.connections += worker.downstream_connections.value();
+            downstream.parked += worker.downstream_parked.value();
             downstream.accepted += worker.downstream_accepted.value();
             downstream.handed_over += worker.downstream_handed_over.value();
             downstream.received_bytes += worker.downstream_received_bytes.value();

@@ -24,8 +24,8 @@ use crate::translate::Hop;
 /// What the connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClientPhase {
-    /// Between requests.
-    Idle,
+    /// Between requests. While there is an `until`, the timer holds when to park, and the idle time ends then.
+    Idle { until: Option<Instant> },
     /// Part of a head has come; the flag says whether its timeout runs.
     Head { is_timed: bool },
     /// A request is on its walk.
@@ -56,6 +56,10 @@ pub(crate) struct Client {
     pub(crate) ended: Cell<Option<DownstreamFault>>,
     /// hyper holds bytes that the socket does not take at the moment.
     is_writing: Cell<bool>,
+    /// What is known of the latest exchange allows another one after it.
+    is_reusable: Cell<bool>,
+    /// hyper is asked to end while the connection goes on.
+    is_being_parked: Cell<bool>,
     /// Nothing has come yet.
     is_fresh: Cell<bool>,
     /// Until when a closing connection waits for a request that may be on its way.
@@ -80,6 +84,8 @@ impl Client {
             request_end: Cell::new(None),
             ended: Cell::new(None),
             is_writing: Cell::new(false),
+            is_reusable: Cell::new(false),
+            is_being_parked: Cell::new(false),
             is_fresh: Cell::new(true),
             lingers_until: Cell::new(None),
         }
@@ -101,10 +107,44 @@ impl Client {
 
     /// The answer has been handed over: the idle time starts.
     pub(crate) fn exchange_ended(&self, now: Instant) {
-        self.phase.set(ClientPhase::Idle);
         self.is_ended_by_close.set(false);
         self.request_end.set(None);
-        self.timer.arm(now + self.listener.settings.idle_timeout);
+        self.idles(now);
+    }
+
+    /// The idle time starts at `now`. A connection that may be parked is looked at once before its end.
+    fn idles(&self, now: Instant) {
+        let until = now + self.listener.settings.idle_timeout;
+        let park = now + PARK_AFTER;
+        let is_parked = self.is_reusable.get() && !self.is_writing.get() && park < until;
+        self.timer.arm(if is_parked { park } else { until });
+        self.phase.set(ClientPhase::Idle { until: is_parked.then_some(until) });
+    }
+
+    /// The timer is not to mean that the connection should be parked; it holds the end of the idle time instead.
+    fn stays_as_it_is(&self) {
+        if let ClientPhase::Idle { until: Some(until) } = self.phase.get() {
+            self.timer.arm(until);
+            self.phase.set(ClientPhase::Idle { until: None });
+        }
+    }
+
+    /// Says whether the exchange that begins, or its answer, leaves the connection fit for another one.
+    pub(crate) fn set_reusable(&self, is_reusable: bool) {
+        self.is_reusable.set(is_reusable);
+    }
+
+    pub(crate) fn set_being_parked(&self, is_being_parked: bool) {
+        self.is_being_parked.set(is_being_parked);
+    }
+
+    pub(crate) fn is_being_parked(&self) -> bool {
+        self.is_being_parked.get()
+    }
+
+    /// Nothing has come from the client yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_fresh.get()
     }
 
     pub(crate) fn limit_request(&self, end: Option<Instant>) {
@@ -183,12 +223,13 @@ impl Client {
             ClientPhase::Exchange => return false,
             ClientPhase::Answer => false,
             // The last answer may still be on its way out.
-            ClientPhase::Idle => !self.is_writing.get(),
+            ClientPhase::Idle { .. } => !self.is_writing.get(),
             ClientPhase::Head { .. } => self.is_fresh.get(),
         };
         if !is_silent {
             return true;
         }
+        self.stays_as_it_is();
         let now = Instant::now();
         let until = self.lingers_until.get().unwrap_or(now + LINGER);
         self.lingers_until.set(Some(until));
@@ -199,7 +240,7 @@ impl Client {
     pub(crate) fn received(&self, bytes: usize) {
         self.local.metrics.downstream_received_bytes.add(bytes as u64);
         self.is_fresh.set(self.is_fresh.get() && bytes == 0);
-        if self.phase.get() == ClientPhase::Idle && bytes > 0 {
+        if matches!(self.phase.get(), ClientPhase::Idle { .. }) && bytes > 0 {
             // The timeout starts only if the head is not complete with this read: the usual one is, and
             // needs no clock.
             self.phase.set(ClientPhase::Head { is_timed: false });
@@ -226,6 +267,7 @@ impl Client {
     /// The client takes no bytes at the moment.
     fn stalls(&self) {
         self.is_writing.set(true);
+        self.stays_as_it_is();
         if self.is_progressed.replace(false) {
             self.arm(Instant::now(), self.stream_idle.get());
         }
@@ -242,16 +284,20 @@ impl Client {
 
     /// The socket has taken all that hyper held.
     pub(crate) fn flushed(&self) {
-        if self.is_writing.replace(false) && self.phase.get() == ClientPhase::Idle {
-            self.timer.arm(Instant::now() + self.listener.settings.idle_timeout);
+        if self.is_writing.replace(false) && matches!(self.phase.get(), ClientPhase::Idle { .. }) {
+            self.idles(Instant::now());
         }
     }
 
     /// What an expired timer means when the request itself has not reacted to it.
     pub(crate) fn expiry(&self) -> Expiry {
         match self.phase.get() {
-            ClientPhase::Idle if self.is_writing.get() => Expiry::Stalled,
-            ClientPhase::Idle => Expiry::Idle,
+            ClientPhase::Idle { until: Some(_) } => {
+                self.stays_as_it_is();
+                Expiry::Park
+            }
+            ClientPhase::Idle { until: None } if self.is_writing.get() => Expiry::Stalled,
+            ClientPhase::Idle { until: None } => Expiry::Idle,
             ClientPhase::Head { .. } => Expiry::Head,
             ClientPhase::Exchange | ClientPhase::Answer => Expiry::Stalled,
         }
@@ -260,10 +306,15 @@ impl Client {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expiry {
+    /// Idle for long enough to give back what only an active connection needs. The timer has been armed again.
+    Park,
     Idle,
     Head,
     Stalled,
 }
 
+/// A client that has been idle for so long may stay so: what hyper holds for it is worth more than what it costs to make
+/// that again.
+const PARK_AFTER: Duration = Duration::from_secs(1);
 /// A client may have sent a request before it hears that its idle connection closes: that one is still answered.
 const LINGER: Duration = Duration::from_millis(50);

@@ -1,51 +1,109 @@
 //! One client connection: hyper's HTTP/1.1 server with our limits, timeouts and rules for closing.
 //!
+//! hyper is there only while the client is active. A connection that has been idle for a while, or has sent nothing yet,
+//! is parked: only its socket and what the worker knows of it are kept, and hyper begins anew when something comes.
+//!
 //! Lives on one worker. RFC 9112 §9.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::admission::{ConnectionPermit, ListenerShared};
 use super::client::{Client, Expiry};
 use super::exchange::Exchange;
-use super::local::{Load, Local};
+use super::local::{Load, Local, Registration};
+use super::socket::{ClientIo, ClientSocket};
 use crate::error::DownstreamFault;
+use crate::metrics::Gauge;
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(
-    local: Rc<Local>,
+pub(crate) fn serve(
+    local: &Rc<Local>,
     listener: Arc<ListenerShared>,
     stream: TcpStream,
     peer: SocketAddr,
-    // Held for as long as the connection counts. The gauge goes down before the place is free for another.
-    _places: (Load, ConnectionPermit),
-) {
+    places: (Load, ConnectionPermit),
+) -> impl Future<Output = ()> + use<> {
     let client = Rc::new(Client::new(local.clone(), listener, peer));
-    let _registration = local.register(&client.timer);
-    let settings = &client.listener.settings;
-    let io = ClientIo { stream, client: client.clone(), is_begun: false };
+    let mut connection = Connection {
+        socket: Some(ClientSocket::new(stream, client.clone())),
+        _registration: local.register(&client.timer),
+        client,
+        _places: places,
+    };
+    // This future is most of what a parked connection costs: it is small because what only an active client needs has a
+    // box of its own.
+    async move {
+        let connection = &mut connection;
+        while connection.is_active_again().await
+            && let Some(socket) = connection.socket.take()
+        {
+            connection.socket = Box::pin(serve_active(connection.client.clone(), socket)).await;
+            connection.client.local.memory_freed();
+        }
+    }
+}
+
+/// What a connection is for as long as it lasts.
+struct Connection {
+    /// Its socket while it is parked.
+    socket: Option<ClientSocket>,
+    client: Rc<Client>,
+    _registration: Registration,
+    /// Held for as long as the connection counts. The gauge goes down before the place is free for another.
+    _places: (Load, ConnectionPermit),
+}
+
+impl Connection {
+    /// Waits until a parked connection has something to read, its end included; `false` if it is to be closed first, or
+    /// has been.
+    async fn is_active_again(&self) -> bool {
+        let Self { socket: Some(socket), client, .. } = self else { return false };
+        let _counted = Parked::new(&client.local.metrics.downstream_parked);
+        poll_fn(|cx| {
+            client.timer.register(cx);
+            if socket.poll_readable(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            // Nobody is owed an answer here: neither at the end of the idle time, nor before the first byte.
+            let is_over = (client.is_closing() && !client.lingers()) || client.is_expired();
+            if is_over { Poll::Ready(false) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+/// Serves requests until the connection ends, or is to be parked: then its socket comes back.
+async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<ClientSocket> {
     let service = service_fn({
         let client = client.clone();
-        move |request| super::forward::forward(client.clone(), request)
+        move |request| {
+            client.set_reusable(is_reusable_after(&request));
+            super::forward::forward(client.clone(), request)
+        }
     });
+    let settings = &client.listener.settings;
     let mut server = http1::Builder::new();
     if settings.headers_max != HYPER_HEADERS_MAX {
         server.max_headers(settings.headers_max);
     }
     // Not `pipeline_flush`: with it hyper takes an answer without bound, however slowly the client reads.
-    let mut connection = server
+    server
         .keep_alive(true)
         // [`ClientIo`] finds out who has left. Left to hyper, that would cost a fresh read buffer for each request: the
         // fields of its head still occupy the last one.
@@ -53,38 +111,96 @@ pub(crate) async fn serve(
         .header_read_timeout(None)
         .max_header_size(settings.header_bytes_max)
         .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES))
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(io), service);
-    let mut is_closing = false;
-    let ended = poll_fn(|cx| {
-        client.timer.register(cx);
-        let mut polled = Pin::new(&mut connection).poll(cx);
-        if polled.is_pending() && client.is_closing() && !is_closing && !client.lingers() {
-            is_closing = true;
-            // The answer, if one is to come, says `Connection: close`.
+        .auto_date_header(false);
+    let mut unread = Bytes::new();
+    loop {
+        let io = TokioIo::new(ClientIo::new(socket, unread));
+        let mut connection = server.serve_connection(io, &service);
+        let mut is_closing = false;
+        let end = poll_fn(|cx| {
+            client.timer.register(cx);
+            let mut polled = Pin::new(&mut connection).poll(cx);
+            if polled.is_pending() && client.is_closing() && !is_closing && !client.lingers() {
+                is_closing = true;
+                // The answer, if one is to come, says `Connection: close`.
+                Pin::new(&mut connection).graceful_shutdown();
+                polled = Pin::new(&mut connection).poll(cx);
+            }
+            let expiry = match polled {
+                Poll::Ready(result) => return Poll::Ready(End::Closed(result)),
+                // The runtime takes accepted sockets to be readable; this one was not.
+                Poll::Pending if client.is_fresh() => Expiry::Park,
+                Poll::Pending if client.timer.is_expired() => client.expiry(),
+                Poll::Pending => return Poll::Pending,
+            };
+            if expiry != Expiry::Park {
+                return Poll::Ready(End::Expired(expiry));
+            }
+            // hyper alone knows whether it is between two messages: then it ends at once. If it goes on, it takes no
+            // further request; that is so only while a body is on its way that an early answer has left behind.
+            client.set_being_parked(true);
             Pin::new(&mut connection).graceful_shutdown();
-            polled = Pin::new(&mut connection).poll(cx);
-        }
-        match polled {
-            Poll::Ready(result) => Poll::Ready(Ok(result)),
-            Poll::Pending if client.timer.is_expired() => Poll::Ready(Err(client.expiry())),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
-    match ended {
-        Ok(Ok(())) | Err(Expiry::Idle) => {}
-        Ok(Err(error)) => head_fault(&client, &error),
-        Err(Expiry::Stalled) => client.ended.set(Some(DownstreamFault::WriteStalled)),
-        Err(Expiry::Head) => {
-            let io = connection.into_parts().io.into_inner();
-            if io.is_begun {
+            let polled = Pin::new(&mut connection).poll(cx);
+            client.set_being_parked(false);
+            polled.map(|result| result.map_or_else(|error| End::Closed(Err(error)), |()| End::Parked))
+        })
+        .await;
+        match end {
+            End::Parked => {
+                let parts = connection.into_parts();
+                socket = parts.io.into_inner().socket;
+                unread = parts.read_buf;
+                if unread.is_empty() {
+                    return Some(socket);
+                }
+                // A part of a head came behind the last request: hyper has to keep that anyway.
+                continue;
+            }
+            End::Closed(Ok(())) | End::Expired(Expiry::Idle | Expiry::Park) => {}
+            End::Closed(Err(error)) => head_fault(&client, &error),
+            End::Expired(Expiry::Stalled) => client.ended.set(Some(DownstreamFault::WriteStalled)),
+            End::Expired(Expiry::Head) => {
                 tell_fault(&client, DownstreamFault::HeadTimeout);
                 // One try: a client that is slow to write may be slow to read.
-                let _ = io.stream.try_write(HEAD_TIMEOUT_ANSWER);
+                connection.into_parts().io.into_inner().socket.write_some(HEAD_TIMEOUT_ANSWER);
             }
         }
+        return None;
     }
+}
+
+/// A parked connection, in the gauge.
+struct Parked<'a>(&'a Gauge);
+
+impl<'a> Parked<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.add(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
+}
+
+/// How hyper's part of a connection ends.
+enum End {
+    /// The connection has ended.
+    Closed(hyper::Result<()>),
+    /// It is to be closed, because something took too long.
+    Expired(Expiry),
+    /// hyper has given it back.
+    Parked,
+}
+
+/// Whether hyper tells by its own end that the connection takes no request after this one. While the body is on its way it
+/// does not, and what the request says about the connection has to be plain.
+fn is_reusable_after(request: &Request<Incoming>) -> bool {
+    let is_kept = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    request.body().is_end_stream()
+        || (request.version() == Version::HTTP_11 && request.headers().get_all(CONNECTION).iter().all(is_kept))
 }
 
 /// hyper has answered a head that it could not read; the record is made here.
@@ -103,96 +219,6 @@ fn head_fault(client: &Client, error: &hyper::Error) {
 fn tell_fault(client: &Client, fault: DownstreamFault) {
     let mut exchange = Exchange::begin(client.local.clone(), client.peer.ip(), Instant::now());
     exchange.fault = Some(fault.into());
-}
-
-/// A client's socket, which tells its [`Client`] what moves.
-struct ClientIo {
-    stream: TcpStream,
-    client: Rc<Client>,
-    is_begun: bool,
-}
-
-impl ClientIo {
-    /// While a request runs: wakes the task when the client leaves, and fails once it has left.
-    ///
-    /// A client that has already sent its next request is not seen to leave before that one's turn.
-    fn look_for_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if !self.client.is_in_exchange() {
-            return Ok(());
-        }
-        let mut next = [0];
-        match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut next)) {
-            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        match &polled {
-            Poll::Ready(Ok(())) => {
-                self.is_begun = true;
-                self.client.received(buf.filled().len() - before);
-            }
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.client.waits_for_more(),
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.client.written(&polled);
-        if polled.is_pending() {
-            self.look_for_end(cx)?;
-        }
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.client.written(&polled);
-        if polled.is_pending() {
-            self.look_for_end(cx)?;
-        }
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        if polled.is_ready() {
-            self.client.flushed();
-        }
-        self.look_for_end(cx)?;
-        polled
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Drop for ClientIo {
-    fn drop(&mut self) {
-        if self.client.is_ended_by_close() {
-            // An orderly end would make a cut answer a complete one. Fails only for a socket that is gone.
-            let _ = self.stream.set_zero_linger();
-        }
-    }
 }
 
 /// hyper has no part in this answer, so it is spelt out.

@@ -167,7 +167,7 @@ fn serve(
     permit: ConnectionPermit,
 ) {
     let load = Load::new(local);
-    tokio::task::spawn_local(downstream::serve(local.clone(), listener, stream, peer, (load, permit)));
+    tokio::task::spawn_local(downstream::serve(local, listener, stream, peer, (load, permit)));
 }
 
 /// A worker may have this many connections more than the least loaded one before it hands over.

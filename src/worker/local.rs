@@ -31,6 +31,8 @@ pub(crate) struct Local {
     access: AccessLogger,
     /// Told when the access log's buffer holds something that must be flushed.
     access_began: Notify,
+    /// Told when a connection has given memory back.
+    memory_freed: Notify,
     routing: RefCell<Rc<Routing>>,
     /// The timers of the client connections, by which they are woken.
     clients: RefCell<BTreeMap<u64, Rc<Timer>>>,
@@ -49,6 +51,7 @@ impl Local {
             wheel: Wheel::new(),
             access: AccessLogger::new(snapshot.access.clone(), metrics.clone()),
             access_began: Notify::new(),
+            memory_freed: Notify::new(),
             routing: RefCell::new(Rc::new(Routing::new(snapshot, index, &crew.registry, None))),
             clients: RefCell::default(),
             next_client: Cell::new(0),
@@ -148,6 +151,24 @@ impl Local {
         }
     }
 
+    /// A connection has given back what it held while its client was active.
+    pub(crate) fn memory_freed(&self) {
+        self.memory_freed.notify_one();
+    }
+
+    /// Has the allocator return to the system what connections have given back to it. One task per worker.
+    ///
+    /// mimalloc does so no sooner than a second after the memory was freed, and only when a page of it is taken or
+    /// freed: a worker whose clients have all become idle would keep what they held. An allocation so large that it
+    /// has pages of its own is such an event.
+    pub(crate) async fn return_memory(self: Rc<Self>) {
+        loop {
+            self.memory_freed.notified().await;
+            tokio::time::sleep(RETURN_AFTER).await;
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(1024 * 1024)));
+        }
+    }
+
     /// Hands on what has been logged, at the end.
     pub(crate) fn flush_log(&self) {
         self.access.flush();
@@ -182,3 +203,6 @@ impl Drop for Load {
         self.0.crew.loads[self.0.index].fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+/// Longer than the second for which mimalloc keeps freed memory in case that it is wanted again.
+const RETURN_AFTER: Duration = Duration::from_secs(2);

@@ -26,6 +26,9 @@ pub(crate) fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fa
     exchange.fault = Some(fault);
     exchange.status = Some(status.as_u16());
     client.stream_began(None);
+    if answer.is_closing {
+        client.set_reusable(false);
+    }
     let date = client.local.date();
     let mut response = Response::new(RelayBody::own(client, exchange, body));
     *response.status_mut() = status;

@@ -31,7 +31,8 @@ const PURE: &[&str] = &["config", "error", "route", "balance", "translate"];
 /// others may use it, and it may use only leaves.
 const WORKER: &[(&str, &[&str])] = &[
     ("listener", &["crew", "downstream", "local"]),
-    ("downstream", &["client", "exchange", "forward", "local"]),
+    ("downstream", &["client", "exchange", "forward", "local", "socket"]),
+    ("socket", &["client"]),
     (
         "forward",
         &[

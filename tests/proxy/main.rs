@@ -14,6 +14,7 @@ mod framing;
 mod harness;
 mod limits;
 mod multiplex;
+mod parking;
 mod pool;
 mod reload;
 mod selftest;

@@ -9,6 +9,7 @@ use trunkline::metrics::{EndpointMetrics, Labelled, Registry};
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     pub downstream_connections: i64,
+    pub downstream_parked: i64,
     pub downstream_accepted: u64,
     pub downstream_received_bytes: u64,
     pub downstream_sent_bytes: u64,
@@ -37,6 +38,7 @@ impl Counts {
         let mut counts = Self::default();
         for worker in registry.workers() {
             counts.downstream_connections += worker.downstream_connections.value();
+            counts.downstream_parked += worker.downstream_parked.value();
             counts.downstream_accepted += worker.downstream_accepted.value();
             counts.downstream_received_bytes += worker.downstream_received_bytes.value();
             counts.downstream_sent_bytes += worker.downstream_sent_bytes.value();
