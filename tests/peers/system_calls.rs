@@ -9,14 +9,14 @@ use crate::harness::wrk::Wrk;
 
 /// Calls that do the same, and the most of them that a request may cost with 64 clients on one worker.
 ///
-/// `make counts` has found 1.05, 1.05 and 0.05 on an idle machine: one receive and one send for the client, and what many
-/// requests share. On a busy one fewer requests may share it, most of all a look at the sockets, so there is room above:
-/// what must not come back is a second receive or send for every request.
+/// `make counts` has found 1.06, 1.05, 0.06 and 2.2, on an idle machine and on one with four busy loops for two cores: one
+/// receive and one send for the client, and what some twenty requests share. The bounds leave room for half of that
+/// sharing, because who shares is the scheduler's to say.
 const BOUNDS: &[(&str, &[&str], f64)] = &[
-    ("receiving calls", &["recvfrom", "recvmsg", "read", "readv"], 1.25),
-    ("sending calls", &["sendto", "sendmsg", "write", "writev"], 1.25),
-    ("looks at the sockets", &["epoll_wait", "epoll_pwait", "epoll_pwait2"], 0.5),
-    ("system calls", &[], 3.0),
+    ("receiving calls", &["recvfrom", "recvmsg", "read", "readv"], 1.15),
+    ("sending calls", &["sendto", "sendmsg", "write", "writev"], 1.15),
+    ("looks at the sockets", &["epoll_wait", "epoll_pwait", "epoll_pwait2"], 0.2),
+    ("system calls", &[], 2.5),
 ];
 
 #[test]

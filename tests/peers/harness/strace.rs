@@ -24,6 +24,7 @@ impl Strace {
         if is_attached {
             return Some(Self { process });
         }
+        process.wait();
         // Past the test runner, which would show what a passing test prints to nobody.
         _ = writeln!(io::stderr(), "skipped: strace may not trace here: {}", process.text());
         None
