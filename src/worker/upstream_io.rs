@@ -159,10 +159,9 @@ impl AsyncWrite for UpstreamIo {
     ) -> Poll<io::Result<usize>> {
         let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         if self.is_gathering() && bytes <= COPIED_BYTES_MAX && self.gathered.len() + bytes <= GATHERED_BYTES_MAX {
-            if self.gathered.capacity() == 0 {
-                self.gathered.reserve(GATHERED_BYTES_MAX);
+            for buf in bufs {
+                self.gathered.extend_from_slice(buf);
             }
-            bufs.iter().for_each(|buf| self.gathered.extend_from_slice(buf));
             return Poll::Ready(Ok(bytes));
         }
         self.poll_write_behind(cx, bufs)

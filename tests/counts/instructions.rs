@@ -35,8 +35,8 @@ const BOUNDS: &[(&str, usize, u64)] = &[
     ("request head", 2000, 2280),
     ("response head", 2000, 378),
     ("place in the pool", 2000, 148),
-    ("GET, 1 client", 1000, 79_800),
-    ("GET, 64 clients", 6400, 63_600),
+    ("GET, 1 client", 1000, 82_500),
+    ("GET, 64 clients", 6400, 63_200),
     ("POST, 64 clients", 6400, 74_200),
 ];
 
