@@ -27,8 +27,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Some work, how often it is done, and the most instructions that once may cost.
 ///
-/// Three per cent above what `make counts` has found with rustc 1.95 and the profile `profiling`: 2214, 367, 144, 77490
-/// (from 77456 to 77524 in seven runs), 61753 and 72039 (each within 4). `.ci/run` compiles otherwise, not incrementally,
+/// Three per cent above what `make counts` has found with rustc 1.95 and the profile `profiling`: 2214, 367, 144, 80100
+/// (within 100 in several runs), 61380 and 72300 (each within 10). `.ci/run` compiles otherwise, not incrementally,
 /// and finds up to four per cent less. When there is less, the bounds go down with it; another compiler, C library or
 /// processor may move all of them.
 const BOUNDS: &[(&str, usize, u64)] = &[
