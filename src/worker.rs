@@ -47,7 +47,7 @@ pub use share::EndpointShared;
 pub use snapshot::{Snapshot, UpstreamSnapshot};
 
 use crate::metrics::Registry;
-use crate::translate::Hop;
+use crate::translate::Identity;
 use listener::Accepting;
 use local::Local;
 
@@ -63,14 +63,13 @@ impl Crew {
     ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let workers = registry.workers().len();
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
-        let via = Hop::via(pseudonym).ok_or_else(|| io::Error::other("the pseudonym is not a token"))?;
+        let identity = Identity::new(pseudonym).ok_or_else(|| io::Error::other("the pseudonym is not a token"))?;
         let crew = Arc::new(Self {
             commands,
             loads: (0..workers).map(|_| AtomicU32::new(0)).collect(),
             accepting: AtomicU32::new(0),
             registry,
-            pseudonym: pseudonym.into(),
-            via,
+            identity: Arc::new(identity),
         });
         let (ready, is_ready) = std::sync::mpsc::channel();
         let mut threads = Vec::with_capacity(workers);

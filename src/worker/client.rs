@@ -40,7 +40,7 @@ pub(crate) struct Client {
     pub(crate) listener: Arc<ListenerShared>,
     pub(crate) peer: SocketAddr,
     pub(crate) hop: Hop,
-    pub(crate) timer: Rc<Timer>,
+    pub(crate) timer: Timer,
     phase: Cell<ClientPhase>,
     /// Something has moved since the timer was armed.
     is_progressed: Cell<bool>,
@@ -68,7 +68,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(local: Rc<Local>, listener: Arc<ListenerShared>, peer: SocketAddr) -> Self {
-        let timer = Rc::new(Timer::new(&local.wheel));
+        let timer = Timer::new(&local.wheel);
         timer.arm(Instant::now() + listener.settings.header_timeout);
         Self {
             hop: local.hop(peer.ip()),
