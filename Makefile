@@ -4,12 +4,12 @@
 PROFILE ?= profiling
 CARGO ?= cargo
 
-.PHONY: help test test-debug test-heavy test-peers peers check fmt clippy doc deny demo bench compare
+.PHONY: help test test-debug test-heavy test-peers counts peers check fmt clippy doc deny demo bench versus
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-test: peers test-debug test-heavy test-peers ## every test; as root on Debian it installs the programs of the peers' tests
+test: peers test-debug test-heavy counts test-peers ## every test; as root on Debian it installs the programs of the peers' tests
 
 test-debug: ## the tests that need no other program
 	TRUNKLINE_PEERS=skip $(CARGO) test --locked
@@ -19,6 +19,10 @@ test-heavy: ## the loads that only an optimised build can carry
 
 test-peers: ## nginx, nghttpd, curl, wrk and h2load around the optimised binary
 	$(CARGO) test --locked --profile $(PROFILE) --test peers -- --test-threads=1 --show-output
+
+counts: ## what a request costs in allocations, instructions and system calls, each with its bound: tests/counts
+	$(CARGO) test --locked --profile $(PROFILE) --test allocations --test instructions -- --show-output
+	$(CARGO) test --locked --profile $(PROFILE) --test peers system_calls -- --show-output
 
 peers: ## installs what the peers' tests need, if it may
 	@bash tests/peers/install
@@ -47,6 +51,5 @@ demo: ## see it work
 bench: ## nanoseconds per head, route and log line: benches/heads.rs
 	$(CARGO) bench --locked --profile $(PROFILE)
 
-compare: ## CPU per request beside HAProxy and nghttpx: benches/compare.py
-	$(CARGO) build --locked --release
-	python3 benches/compare.py
+versus: ## beside HAProxy, nghttpx, Envoy and nginx, a first look: benches/versus/run
+	benches/versus/run --quick

@@ -28,7 +28,7 @@ use crate::config::{Config, Workers};
 use crate::metrics::figures::{EndpointState, Figures, Standing};
 use crate::metrics::process::ProcessFigures;
 use crate::metrics::{EndpointKey, Registry};
-use crate::worker::{Command, Crew, ListenerShared, Snapshot};
+use crate::worker::{Command, Crew, ListenerShared, LoneWorker, Snapshot};
 
 /// How long the access log may take to write its last lines.
 const WRITERS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -338,6 +338,21 @@ pub fn worker_count(workers: Workers) -> usize {
         Workers::Count(count) => usize::from(count.max(1)),
         Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
     }
+}
+
+/// One worker that serves `config` on the caller's thread and nothing beside it, and where its first listener accepts.
+///
+/// For whoever counts what a request costs (`tests/counts`); must be called on a local runtime.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running.
+#[doc(hidden)]
+pub fn lone_worker(config: &Config) -> Result<(LoneWorker, SocketAddr), StartError> {
+    let plan = reload::Plan::new(config, None, 1)?;
+    let (crew, worker) = LoneWorker::start(&plan.snapshot).map_err(StartError::Threads)?;
+    let applied = plan.apply(config, &crew, None);
+    let first = applied.listeners.values().next().expect("a Config has a listener");
+    Ok((worker, first.address))
 }
 
 /// Does what it is asked until the process has drained; tells how many connections were cut.

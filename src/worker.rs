@@ -26,6 +26,7 @@ mod snapshot;
 mod socket;
 mod timer;
 mod upload;
+mod upstream_io;
 
 use std::cell::RefCell;
 use std::io;
@@ -47,9 +48,10 @@ pub use share::EndpointShared;
 pub use snapshot::{Snapshot, UpstreamSnapshot};
 
 use crate::metrics::Registry;
-use crate::translate::Identity;
+use crate::translate::{Identity, RequestHead};
 use listener::Accepting;
 use local::Local;
+use routing::EndpointPool;
 
 impl Crew {
     /// Starts one thread per worker of `registry`.
@@ -61,16 +63,8 @@ impl Crew {
         pseudonym: &str,
         snapshot: &Arc<Snapshot>,
     ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
-        let workers = registry.workers().len();
-        let (commands, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| unbounded_channel()).unzip();
-        let identity = Identity::new(pseudonym).ok_or_else(|| io::Error::other("the pseudonym is not a token"))?;
-        let crew = Arc::new(Self {
-            commands,
-            loads: (0..workers).map(|_| AtomicU32::new(0)).collect(),
-            accepting: AtomicU32::new(0),
-            registry,
-            identity: Arc::new(identity),
-        });
+        let (crew, inboxes) = Self::new(registry, pseudonym)?;
+        let workers = inboxes.len();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let mut threads = Vec::with_capacity(workers);
         for (index, inbox) in inboxes.into_iter().enumerate() {
@@ -82,7 +76,11 @@ impl Crew {
                     Err(error) => drop(ready.send(Err(error))),
                     Ok(runtime) => {
                         drop(ready.send(Ok(())));
-                        runtime.block_on(run(index, crew, snapshot, inbox));
+                        runtime.block_on(async {
+                            let local = Local::new(index, crew, &snapshot);
+                            drop(snapshot);
+                            run(local, inbox).await;
+                        });
                     }
                 }
             })?);
@@ -92,12 +90,51 @@ impl Crew {
         is_ready.iter().take(workers).collect::<io::Result<()>>()?;
         Ok((crew, threads))
     }
+
+    /// Nobody works yet: each inbox is for one worker.
+    fn new(registry: Arc<Registry>, pseudonym: &str) -> io::Result<(Arc<Self>, Vec<UnboundedReceiver<Command>>)> {
+        let workers = registry.workers().len();
+        let (commands, inboxes) = (0..workers).map(|_| unbounded_channel()).unzip();
+        let identity = Identity::new(pseudonym).ok_or_else(|| io::Error::other("the pseudonym is not a token"))?;
+        let crew = Self {
+            commands,
+            loads: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            accepting: AtomicU32::new(0),
+            registry,
+            identity: Arc::new(identity),
+        };
+        Ok((Arc::new(crew), inboxes))
+    }
+}
+
+/// A worker on the caller's thread, so that whoever counts what a request costs (`tests/counts`) counts nothing else.
+#[doc(hidden)]
+pub struct LoneWorker(Rc<Local>);
+
+impl LoneWorker {
+    /// Must be called on a local runtime, of which the worker becomes a task.
+    pub fn start(snapshot: &Snapshot) -> io::Result<(Arc<Crew>, Self)> {
+        let (crew, inboxes) = Crew::new(Arc::new(Registry::new(1)), "trunkline")?;
+        let local = Local::new(0, crew.clone(), snapshot);
+        for inbox in inboxes {
+            tokio::task::spawn_local(run(local.clone(), inbox));
+        }
+        Ok((crew, Self(local)))
+    }
+
+    /// Takes a place for `head` without waiting and gives it back, again and again beside another one; returns how
+    /// often there was one.
+    pub fn try_places(&self, head: &RequestHead, times: usize) -> usize {
+        let routing = self.0.routing();
+        let Some(route) = routing.table.find(head) else { return 0 };
+        let EndpointPool::Http2(pool) = &route.upstream.endpoints[0].pool else { return 0 };
+        let _other = pool.try_acquire();
+        (0..times).filter(|_| pool.try_acquire().is_some()).count()
+    }
 }
 
 /// One worker's life: it does what it is told until it is told to stop.
-async fn run(index: usize, crew: Arc<Crew>, snapshot: Arc<Snapshot>, mut inbox: UnboundedReceiver<Command>) {
-    let local = Local::new(index, crew, &snapshot);
-    drop(snapshot);
+async fn run(local: Rc<Local>, mut inbox: UnboundedReceiver<Command>) {
     tokio::task::spawn_local(local.wheel.clone().run());
     tokio::task::spawn_local(local.clone().flush_log_lines());
     tokio::task::spawn_local(local.clone().return_memory());

@@ -56,7 +56,7 @@ pub(crate) struct Client {
     pub(crate) ended: Cell<Option<DownstreamFault>>,
     /// hyper holds bytes that the socket does not take at the moment.
     is_writing: Cell<bool>,
-    /// What is known of the latest exchange allows another one after it.
+    /// If hyper ends at once when asked to, the connection takes another request.
     is_reusable: Cell<bool>,
     /// hyper is asked to end while the connection goes on.
     is_being_parked: Cell<bool>,
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// Says whether the exchange that begins, or its answer, leaves the connection fit for another one.
+    /// Says whether hyper's end after this exchange will tell that the connection takes another one.
     pub(crate) fn set_reusable(&self, is_reusable: bool) {
         self.is_reusable.set(is_reusable);
     }
@@ -252,6 +252,11 @@ impl Client {
             self.phase.set(ClientPhase::Head { is_timed: true });
             self.timer.arm(Instant::now() + self.listener.settings.header_timeout);
         }
+    }
+
+    /// Whether a request is on its walk or its answer under way.
+    pub(crate) fn is_in_exchange(&self) -> bool {
+        matches!(self.phase.get(), ClientPhase::Exchange | ClientPhase::Answer)
     }
 
     fn sent(&self, bytes: usize) {

@@ -10,19 +10,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
 use super::mux::{Link, LinkState};
+use super::upstream_io::UpstreamIo;
 use crate::config::Endpoint;
 use crate::error::UpstreamFault;
 use crate::metrics::EndpointMetrics;
@@ -103,8 +103,8 @@ impl Target {
     }
 
     async fn handshake(&self, io: UpstreamIo, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, UpstreamFault> {
-        let seen = io.first_bytes.clone();
-        let holds_reads = io.holds_reads.clone();
+        let seen = io.first_bytes();
+        let gathers = io.gathers();
         let connection_window = u64::from(self.streams_max) * u64::from(self.stream_window_bytes);
         let handshake = h2::client::Builder::new()
             .initial_window_size(self.stream_window_bytes)
@@ -139,7 +139,7 @@ impl Target {
         .await?;
         state.follow(connection.max_concurrent_send_streams());
         tracing::debug!(endpoint = %self.endpoint, connection = state.id, "connection opened");
-        let driver = Driver { connection, holds_reads, state: state.clone(), metrics: metrics.clone() };
+        let driver = Driver { connection, gathers, state: state.clone(), metrics: metrics.clone() };
         tokio::spawn(driver.run());
         Ok(PooledLink(Link::new(handle, state)))
     }
@@ -159,7 +159,7 @@ fn connect_fault(error: &io::Error) -> UpstreamFault {
 /// Moves the frames of one connection until it ends.
 struct Driver {
     connection: Connection<UpstreamIo, Bytes>,
-    holds_reads: Arc<AtomicBool>,
+    gathers: Arc<AtomicBool>,
     state: Arc<LinkState>,
     metrics: Arc<EndpointMetrics>,
 }
@@ -169,11 +169,11 @@ impl Driver {
         let result = poll_fn(|cx| {
             // h2 reads before it writes, so a graceful GOAWAY and the PING behind it would be answered before the heads
             // that wait. The peer would then take those for streams opened after its GOAWAY and refuse them, or end
-            // the connection under their bytes.
+            // the connection under their bytes. So what waits is gathered first, and goes out with the second poll.
             if self.state.take_unwritten() {
-                self.holds_reads.store(true, Ordering::Relaxed);
+                self.gathers.store(true, Ordering::Relaxed);
                 let polled = Pin::new(&mut self.connection).poll(cx);
-                self.holds_reads.store(false, Ordering::Relaxed);
+                self.gathers.store(false, Ordering::Relaxed);
                 if polled.is_ready() {
                     return polled;
                 }
@@ -253,97 +253,5 @@ impl bb8::ManageConnection for Dialer {
 
     fn has_broken(&self, link: &mut PooledLink) -> bool {
         !link.0.state.is_open()
-    }
-}
-
-/// A stream to an endpoint that remembers how the peer began, so that a wrong protocol can be named.
-pub struct UpstreamIo {
-    stream: Stream,
-    first_bytes: Arc<Mutex<Vec<u8>>>,
-    is_begun: bool,
-    /// Its holder wants to write first, and polls again at once.
-    holds_reads: Arc<AtomicBool>,
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
-
-impl UpstreamIo {
-    fn tcp(stream: TcpStream) -> Self {
-        Self { stream: Stream::Tcp(stream), first_bytes: Arc::default(), is_begun: false, holds_reads: Arc::default() }
-    }
-
-    fn tls(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
-        Self {
-            stream: Stream::Tls(Box::new(stream)),
-            first_bytes: Arc::default(),
-            is_begun: false,
-            holds_reads: Arc::default(),
-        }
-    }
-}
-
-impl AsyncRead for UpstreamIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.holds_reads.load(Ordering::Relaxed) {
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
-        let polled = match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        if !self.is_begun && polled.is_ready() {
-            let read = &buf.filled()[before..];
-            let mut first = self.first_bytes.lock().unwrap_or_else(PoisonError::into_inner);
-            first.extend_from_slice(&read[..read.len().min(8)]);
-            let is_begun = first.len() >= 6;
-            drop(first);
-            self.is_begun = is_begun;
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for UpstreamIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

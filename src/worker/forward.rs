@@ -225,7 +225,7 @@ impl Call<'_> {
             let received = Arc::new(AtomicU64::new(0));
             self.exchange.received_bytes = Some(received.clone());
             let bytes_max = self.client.listener.settings.body_bytes_max;
-            Upload::new(incoming, stream, bytes_max, received, self.client.clone())
+            Upload::new(incoming, stream, permit.link().clone(), bytes_max, received, self.client.clone())
         });
         // Without a wait the head has just come, and needs no second look at the clock.
         let sent = if self.exchange.wait.is_zero() { self.exchange.start } else { Instant::now() };

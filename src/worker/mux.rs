@@ -47,7 +47,7 @@ pub(crate) struct LinkState {
     peer_limit: AtomicU32,
     /// Streams of all workers.
     in_flight: AtomicU32,
-    /// Heads may wait in h2 to be written.
+    /// Heads or bodies may wait in h2 to be written.
     has_unwritten: AtomicBool,
     /// Pools of other workers that wait for a place here.
     hungry: AtomicU32,
@@ -85,7 +85,12 @@ impl LinkState {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Whether heads have been given to h2 since the last call.
+    /// Something has been given to h2.
+    pub(crate) fn set_unwritten(&self) {
+        self.has_unwritten.store(true, Ordering::Release);
+    }
+
+    /// Whether something has been given to h2 since the last call.
     pub(crate) fn take_unwritten(&self) -> bool {
         self.has_unwritten.swap(false, Ordering::AcqRel)
     }
@@ -299,7 +304,7 @@ impl StreamPermit {
         }
         match handle.send_request(request, is_end) {
             Ok((response, body)) => {
-                self.mux.state.has_unwritten.store(true, Ordering::Release);
+                self.mux.state.set_unwritten();
                 Ok(Ok((response, body)))
             }
             // The head itself is at fault, or the stream ids are used up; h2 keeps the request.
@@ -318,6 +323,11 @@ impl StreamPermit {
                 self.mux.metrics.goaway_received.increment(crate::metrics::h2_code(code.into()));
             }
         }
+    }
+
+    /// The connection that the stream is on.
+    pub(crate) fn link(&self) -> &Arc<LinkState> {
+        &self.mux.state
     }
 
     pub(crate) fn connection_id(&self) -> u64 {

@@ -66,6 +66,21 @@ impl ClientIo {
     fn client(&self) -> &Client {
         &self.socket.client
     }
+
+    /// While a request runs: wakes the task when the client leaves, and fails once it has left.
+    ///
+    /// A client that has already sent its next request is not seen to leave before that one's turn.
+    fn look_for_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.client().is_in_exchange() {
+            return Ok(());
+        }
+        let mut next = [0];
+        match self.stream().poll_peek(cx, &mut ReadBuf::new(&mut next)) {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
+    }
 }
 
 impl AsyncRead for ClientIo {
@@ -91,6 +106,9 @@ impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = self.stream().poll_write(cx, buf);
         self.client().written(&polled);
+        if polled.is_pending() {
+            self.look_for_end(cx)?;
+        }
         polled
     }
 
@@ -101,6 +119,9 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let polled = self.stream().poll_write_vectored(cx, bufs);
         self.client().written(&polled);
+        if polled.is_pending() {
+            self.look_for_end(cx)?;
+        }
         polled
     }
 
@@ -113,6 +134,7 @@ impl AsyncWrite for ClientIo {
         if polled.is_ready() {
             self.client().flushed();
         }
+        self.look_for_end(cx)?;
         polled
     }
 

@@ -19,6 +19,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::client::Client;
+use super::mux::LinkState;
 use crate::error::{DownstreamFault, Fault, UpstreamFault};
 use crate::translate;
 
@@ -29,6 +30,7 @@ use crate::translate;
 pub(crate) struct Upload {
     incoming: Incoming,
     stream: SendStream<Bytes>,
+    link: Arc<LinkState>,
     chunk: Bytes,
     left: u64,
     received_bytes: Arc<AtomicU64>,
@@ -39,11 +41,20 @@ impl Upload {
     pub(crate) fn new(
         incoming: Incoming,
         stream: SendStream<Bytes>,
+        link: Arc<LinkState>,
         bytes_max: Option<u64>,
         received_bytes: Arc<AtomicU64>,
         client: Rc<Client>,
     ) -> Self {
-        Self { incoming, stream, chunk: Bytes::new(), left: bytes_max.unwrap_or(u64::MAX), received_bytes, client }
+        Self {
+            incoming,
+            stream,
+            link,
+            chunk: Bytes::new(),
+            left: bytes_max.unwrap_or(u64::MAX),
+            received_bytes,
+            client,
+        }
     }
 
     /// Whether it is the client that everybody waits for, and not the service's window.
@@ -69,6 +80,7 @@ impl Upload {
             let part = self.chunk.split_to(capacity.min(self.chunk.len()));
             let is_last = is_end && self.chunk.is_empty();
             self.stream.send_data(part, is_last).map_err(|error| super::mux::fault(&error))?;
+            self.link.set_unwritten();
             self.client.progress();
         }
         Poll::Ready(Ok(()))

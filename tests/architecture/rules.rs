@@ -66,7 +66,7 @@ const WORKER: &[(&str, &[&str])] = &[
     ("share", &["dial", "http1", "mux"]),
     ("http1", &["dial", "mux"]),
     ("probe", &["dial", "mux", "share"]),
-    ("dial", &["mux"]),
+    ("dial", &["mux", "upstream_io"]),
     ("mux", &[]),
 ];
 

@@ -10,6 +10,7 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod sockets;
+pub mod strace;
 pub mod wrk;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

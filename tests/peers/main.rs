@@ -14,3 +14,4 @@ mod exchanges;
 mod harness;
 mod life;
 mod load;
+mod system_calls;

@@ -42,6 +42,10 @@ impl Proxy {
         Self { process, address, _folder: folder }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn port(&self) -> u16 {
         self.address.port()
     }

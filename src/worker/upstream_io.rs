@@ -1,0 +1,203 @@
+//! The socket to an endpoint: reads ahead, gathers writes for as long as its driver says so, and remembers the peer's
+//! first bytes.
+//!
+//! h2 reads frame by frame, which would be a system call and an acknowledgement for each; here one read takes what is
+//! there. h2 flushes after each DATA frame of 256 bytes or more, which would be a system call for each. While the driver
+//! gathers, a flush is put off and small writes are copied behind each other; the driver's next poll sends them as one. Reads are
+//! held back meanwhile, so that what waits to be written keeps its place before any answer to what comes.
+//!
+//! Runs on one worker. Knows bytes, not frames.
+
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A stream to an endpoint.
+pub struct UpstreamIo {
+    stream: Stream,
+    /// How the peer began, so that a wrong protocol can be named.
+    first_bytes: Arc<Mutex<Vec<u8>>>,
+    is_begun: bool,
+    /// The driver polls again at once: until then nothing is read, and what is written is gathered.
+    gathers: Arc<AtomicBool>,
+    /// Read, and not yet asked for. Holds no memory between turns.
+    ahead: BytesMut,
+    /// Gathered, and not written. Holds no memory between turns.
+    gathered: BytesMut,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl UpstreamIo {
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        Self::new(Stream::Tcp(stream))
+    }
+
+    pub(crate) fn tls(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
+        Self::new(Stream::Tls(Box::new(stream)))
+    }
+
+    fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            first_bytes: Arc::default(),
+            is_begun: false,
+            gathers: Arc::default(),
+            ahead: BytesMut::new(),
+            gathered: BytesMut::new(),
+        }
+    }
+
+    /// Up to eight bytes with which the peer began.
+    pub(crate) fn first_bytes(&self) -> Arc<Mutex<Vec<u8>>> {
+        self.first_bytes.clone()
+    }
+
+    /// Set while its holder gathers writes and wants no reads. Who sets it must poll again after clearing it.
+    pub(crate) fn gathers(&self) -> Arc<AtomicBool> {
+        self.gathers.clone()
+    }
+
+    /// Reads as much as is there, up to [`AHEAD_BYTES`]. Ready with nothing read at the peer's end.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ahead.reserve(AHEAD_BYTES);
+        let polled = pin!(self.stream.read_buf(&mut self.ahead)).poll(cx);
+        match &polled {
+            Poll::Ready(Ok(_)) if !self.is_begun => {
+                let mut first = self.first_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+                let wanted = FIRST_BYTES.saturating_sub(first.len());
+                first.extend_from_slice(&self.ahead[..self.ahead.len().min(wanted)]);
+                self.is_begun = first.len() == FIRST_BYTES;
+            }
+            Poll::Ready(Ok(_)) => {}
+            // Nothing more will come for a while.
+            Poll::Ready(Err(_)) | Poll::Pending => self.ahead = BytesMut::new(),
+        }
+        polled.map_ok(|_| ())
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.gathers.load(Ordering::Relaxed)
+    }
+
+    /// Writes what has been gathered, then `bufs`; ready with how much of `bufs` was taken.
+    fn poll_write_behind(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        while self.gathered.has_remaining() {
+            let mut all = [IoSlice::new(&[]); SLICES_MAX];
+            let used = bufs.len().min(SLICES_MAX - 1);
+            all[0] = IoSlice::new(&self.gathered);
+            all[1..=used].copy_from_slice(&bufs[..used]);
+            let mut written = ready!(self.stream.poll_write_vectored(cx, &all[..=used]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if written < self.gathered.len() {
+                self.gathered.advance(written);
+                continue;
+            }
+            written -= self.gathered.len();
+            self.gathered = BytesMut::new();
+            if written > 0 {
+                return Poll::Ready(Ok(written));
+            }
+        }
+        if bufs.is_empty() { Poll::Ready(Ok(0)) } else { self.stream.poll_write_vectored(cx, bufs) }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl Stream {
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+}
+
+impl AsyncRead for UpstreamIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_gathering() {
+            return Poll::Pending;
+        }
+        if self.ahead.is_empty() {
+            ready!(self.poll_read_ahead(cx))?;
+        }
+        let bytes = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..bytes]);
+        self.ahead.advance(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for UpstreamIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if self.is_gathering() && bytes <= COPIED_BYTES_MAX && self.gathered.len() + bytes <= GATHERED_BYTES_MAX {
+            for buf in bufs {
+                self.gathered.extend_from_slice(buf);
+            }
+            return Poll::Ready(Ok(bytes));
+        }
+        self.poll_write_behind(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_gathering() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_write_behind(cx, &[]))?;
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_behind(cx, &[]))?;
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// h2 asks for a frame at a time, and each read of a socket costs a system call and an acknowledgement.
+const AHEAD_BYTES: usize = 64 * 1024;
+/// As much of the peer's beginning as tells the protocol.
+const FIRST_BYTES: usize = 8;
+/// A larger write is not copied: it goes out at once, behind what has been gathered.
+const COPIED_BYTES_MAX: usize = 9 * 1024;
+/// As much as the usual socket buffer takes at once.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
+/// h2 writes a head and a payload; more slices than that wait for the next call.
+const SLICES_MAX: usize = 8;
