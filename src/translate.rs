@@ -27,7 +27,7 @@ mod response;
 mod target;
 mod trailers;
 
-pub use hop::Hop;
+pub use hop::{Hop, Identity};
 pub use request::{RequestHead, is_removable, is_settable};
 pub use response::{ResponseBody, response_to_http1};
 pub use trailers::trailers;

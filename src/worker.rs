@@ -48,7 +48,7 @@ pub use share::EndpointShared;
 pub use snapshot::{Snapshot, UpstreamSnapshot};
 
 use crate::metrics::Registry;
-use crate::translate::{Hop, RequestHead};
+use crate::translate::{Identity, RequestHead};
 use listener::Accepting;
 use local::Local;
 use routing::EndpointPool;
@@ -95,14 +95,13 @@ impl Crew {
     fn new(registry: Arc<Registry>, pseudonym: &str) -> io::Result<(Arc<Self>, Vec<UnboundedReceiver<Command>>)> {
         let workers = registry.workers().len();
         let (commands, inboxes) = (0..workers).map(|_| unbounded_channel()).unzip();
-        let via = Hop::via(pseudonym).ok_or_else(|| io::Error::other("the pseudonym is not a token"))?;
+        let identity = Identity::new(pseudonym).ok_or_else(|| io::Error::other("the pseudonym is not a token"))?;
         let crew = Self {
             commands,
             loads: (0..workers).map(|_| AtomicU32::new(0)).collect(),
             accepting: AtomicU32::new(0),
             registry,
-            pseudonym: pseudonym.into(),
-            via,
+            identity: Arc::new(identity),
         };
         Ok((Arc::new(crew), inboxes))
     }

@@ -15,33 +15,50 @@ use super::authority;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// Who this hop is, the same for every client.
+#[derive(Debug)]
+pub struct Identity {
+    /// Our name in `Via`. Must differ from process to process: a second Trunkline on the way with the same name
+    /// would take the request for one of its own and answer 502.
+    pub pseudonym: Box<str>,
+    /// `1.1 <pseudonym>`.
+    via: HeaderValue,
+}
+
+impl Identity {
+    /// `None` if `pseudonym` is not a token (RFC 9110 §5.6.2).
+    pub fn new(pseudonym: &str) -> Option<Self> {
+        Some(Self { pseudonym: pseudonym.into(), via: Hop::via(pseudonym)? })
+    }
+}
+
 /// What this hop adds to requests; made once per client connection, so that values are shared and not formatted
 /// for each request.
 #[derive(Debug, Clone)]
 pub struct Hop {
-    /// `1.1 <pseudonym>`.
-    pub via: HeaderValue,
-    /// Our name in `Via`. Must differ from process to process: a second Trunkline on the way with the same name
-    /// would take the request for one of its own and answer 502.
-    pub pseudonym: Arc<str>,
+    pub identity: Arc<Identity>,
     /// The client's address.
     pub forwarded_for: HeaderValue,
     /// `http` or `https`: how the client is connected.
-    pub forwarded_proto: HeaderValue,
+    pub forwarded_proto: &'static str,
     /// The Host of the connection's latest request. The next one nearly always has the same, which then costs
     /// neither a check nor an allocation.
     latest_host: RefCell<Option<Authority>>,
 }
 
 impl Hop {
-    /// Describes a connection in the clear from `client`. `via` comes from [`Hop::via`], made once per process.
+    /// As [`Hop::of`], with an identity of its own. `via` comes from [`Hop::via`].
     pub fn new(pseudonym: Arc<str>, via: HeaderValue, client: IpAddr) -> Self {
+        Self::of(&Arc::new(Identity { pseudonym: (&*pseudonym).into(), via }), client)
+    }
+
+    /// Describes a connection in the clear from `client`.
+    pub fn of(identity: &Arc<Identity>, client: IpAddr) -> Self {
         let forwarded_for = HeaderValue::try_from(client.to_canonical().to_string());
         Self {
-            via,
-            pseudonym,
+            identity: identity.clone(),
             forwarded_for: forwarded_for.expect("an IP address is a valid field value"),
-            forwarded_proto: HeaderValue::from_static("http"),
+            forwarded_proto: "http",
             latest_host: RefCell::new(None),
         }
     }
@@ -67,16 +84,19 @@ impl Hop {
 
     /// Says to the next recipient who is here; what the client said about forwarding is overwritten.
     pub(super) fn add_to(&self, headers: &mut HeaderMap, received: Version) {
+        let identity = &self.identity;
         let via = match received {
-            Version::HTTP_10 => HeaderValue::try_from(format!("1.0 {}", self.pseudonym)).unwrap_or(self.via.clone()),
-            _ => self.via.clone(),
+            Version::HTTP_10 => {
+                HeaderValue::try_from(format!("1.0 {}", identity.pseudonym)).unwrap_or(identity.via.clone())
+            }
+            _ => identity.via.clone(),
         };
         headers.append(VIA, via);
         // Indexed, the addresses of a hundred clients would fill the whole HPACK table.
         let mut forwarded_for = self.forwarded_for.clone();
         forwarded_for.set_sensitive(true);
         headers.insert(X_FORWARDED_FOR, forwarded_for);
-        headers.insert(X_FORWARDED_PROTO, self.forwarded_proto.clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(self.forwarded_proto));
     }
 }
 

@@ -49,7 +49,7 @@ impl RequestHead {
             _ => return Err(DownstreamFault::MalformedHead.into()),
         };
         let target = Target::parse(&method, uri)?;
-        let walk = Walk::new(&mut headers, &hop.pseudonym);
+        let walk = Walk::new(&mut headers, &hop.identity.pseudonym);
         let is_chunked = match walk.framing() {
             Framing::Sized => false,
             Framing::Chunked if !is_http10 => true,

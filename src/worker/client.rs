@@ -40,7 +40,7 @@ pub(crate) struct Client {
     pub(crate) listener: Arc<ListenerShared>,
     pub(crate) peer: SocketAddr,
     pub(crate) hop: Hop,
-    pub(crate) timer: Rc<Timer>,
+    pub(crate) timer: Timer,
     phase: Cell<ClientPhase>,
     /// Something has moved since the timer was armed.
     is_progressed: Cell<bool>,
@@ -56,7 +56,7 @@ pub(crate) struct Client {
     pub(crate) ended: Cell<Option<DownstreamFault>>,
     /// hyper holds bytes that the socket does not take at the moment.
     is_writing: Cell<bool>,
-    /// What is known of the latest exchange allows another one after it.
+    /// If hyper ends at once when asked to, the connection takes another request.
     is_reusable: Cell<bool>,
     /// hyper is asked to end while the connection goes on.
     is_being_parked: Cell<bool>,
@@ -68,7 +68,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(local: Rc<Local>, listener: Arc<ListenerShared>, peer: SocketAddr) -> Self {
-        let timer = Rc::new(Timer::new(&local.wheel));
+        let timer = Timer::new(&local.wheel);
         timer.arm(Instant::now() + listener.settings.header_timeout);
         Self {
             hop: local.hop(peer.ip()),
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// Says whether the exchange that begins, or its answer, leaves the connection fit for another one.
+    /// Says whether hyper's end after this exchange will tell that the connection takes another one.
     pub(crate) fn set_reusable(&self, is_reusable: bool) {
         self.is_reusable.set(is_reusable);
     }

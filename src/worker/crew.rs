@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http::HeaderValue;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::admission::{ConnectionPermit, ListenerShared};
 use super::snapshot::Snapshot;
 use crate::metrics::Registry;
+use crate::translate::Identity;
 
 /// What a worker is told.
 pub enum Command {
@@ -40,8 +40,7 @@ pub struct Crew {
     pub(crate) accepting: AtomicU32,
     pub(crate) registry: Arc<Registry>,
     /// Our name in Via, different in every process.
-    pub(crate) pseudonym: Arc<str>,
-    pub(crate) via: HeaderValue,
+    pub(crate) identity: Arc<Identity>,
 }
 
 impl Crew {

@@ -136,8 +136,8 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
             if expiry != Expiry::Park {
                 return Poll::Ready(End::Expired(expiry));
             }
-            // hyper alone knows whether it is between two messages: then it ends at once. If it goes on, it takes no
-            // further request; that is so only while a body is on its way that an early answer has left behind.
+            // hyper alone knows whether it is between two messages: then it ends at once. If it does not, it takes no further
+            // request; that is so only while a body is on its way that an early answer has left behind.
             client.set_being_parked(true);
             Pin::new(&mut connection).graceful_shutdown();
             let polled = Pin::new(&mut connection).poll(cx);
@@ -195,8 +195,10 @@ enum End {
     Parked,
 }
 
-/// Whether hyper tells by its own end that the connection takes no request after this one. While the body is on its way it
-/// does not, and what the request says about the connection has to be plain.
+/// Whether hyper, asked to end after this request, is sure to end at once only if the connection takes another one.
+///
+/// While a body is on its way behind an early answer, hyper ends at once for the opposite reason too: it has answered for
+/// good. So a request with a body must have said nothing about its connection, except that it stays.
 fn is_reusable_after(request: &Request<Incoming>) -> bool {
     let is_kept = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
     request.body().is_end_stream()

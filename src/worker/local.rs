@@ -3,7 +3,6 @@
 //! Lives on one worker.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -12,12 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use slab::Slab;
 use tokio::sync::Notify;
 
 use super::crew::Crew;
 use super::routing::Routing;
 use super::snapshot::Snapshot;
-use super::timer::{Timer, Wheel};
+use super::timer::{Timer, Wakes, Wheel};
 use crate::access_log::{AccessLogger, FLUSH_INTERVAL, Outcome};
 use crate::metrics::WorkerMetrics;
 use crate::translate::Hop;
@@ -34,9 +34,8 @@ pub(crate) struct Local {
     /// Told when a connection has given memory back.
     memory_freed: Notify,
     routing: RefCell<Rc<Routing>>,
-    /// The timers of the client connections, by which they are woken.
-    clients: RefCell<BTreeMap<u64, Rc<Timer>>>,
-    next_client: Cell<u64>,
+    /// The client connections, to be woken.
+    clients: RefCell<Slab<Wakes>>,
     next_request: Cell<u64>,
     is_draining: Cell<bool>,
     /// The last `Date` that was made, and until when it is right.
@@ -54,7 +53,6 @@ impl Local {
             memory_freed: Notify::new(),
             routing: RefCell::new(Rc::new(Routing::new(snapshot, index, &crew.registry, None))),
             clients: RefCell::default(),
-            next_client: Cell::new(0),
             // Any start will do that another process is unlikely to have.
             next_request: Cell::new(RandomState::new().hash_one(index)),
             is_draining: Cell::new(false),
@@ -90,22 +88,20 @@ impl Local {
 
     /// Has every connection look again at whether it should close.
     pub(crate) fn wake_clients(&self) {
-        for timer in self.clients.borrow().values() {
-            timer.wake();
+        for (_, client) in &*self.clients.borrow() {
+            client.wake();
         }
     }
 
     /// Remembers a connection until the registration is dropped, so that it can be woken.
-    pub(crate) fn register(self: &Rc<Self>, timer: &Rc<Timer>) -> Registration {
-        let key = self.next_client.get();
-        self.next_client.set(key + 1);
-        self.clients.borrow_mut().insert(key, timer.clone());
+    pub(crate) fn register(self: &Rc<Self>, timer: &Timer) -> Registration {
+        let key = self.clients.borrow_mut().insert(timer.wakes());
         Registration { local: self.clone(), key }
     }
 
     /// What this hop says about a client.
     pub(crate) fn hop(&self, client: IpAddr) -> Hop {
-        Hop::new(self.crew.pseudonym.clone(), self.crew.via.clone(), client)
+        Hop::of(&self.crew.identity, client)
     }
 
     /// An id for a request that came without one.
@@ -178,12 +174,12 @@ impl Local {
 /// A connection that can be woken.
 pub(crate) struct Registration {
     local: Rc<Local>,
-    key: u64,
+    key: usize,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.local.clients.borrow_mut().remove(&self.key);
+        self.local.clients.borrow_mut().remove(self.key);
     }
 }
 

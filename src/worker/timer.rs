@@ -157,9 +157,18 @@ impl Timer {
         }
     }
 
-    /// Wakes the task as if the timer had expired, for what else the task should look at.
+    /// What wakes the task as if the timer had expired, for what else the task should look at.
+    pub(crate) fn wakes(&self) -> Wakes {
+        Wakes(self.entry.clone())
+    }
+}
+
+/// Wakes the task of a [`Timer`], as long as that exists.
+pub(crate) struct Wakes(Rc<Entry>);
+
+impl Wakes {
     pub(crate) fn wake(&self) {
-        self.entry.wake();
+        self.0.wake();
     }
 }
 
