@@ -252,7 +252,7 @@ impl Drop for RelayBody {
         if let Some(exchange) = &mut self.exchange
             && let Some(fault) = self.client.ended_by()
         {
-            exchange.fault = Some(fault.into());
+            exchange.fault = Some(fault);
         }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Client {
     /// When the running request must be over.
     request_end: Cell<Option<Instant>>,
     /// Why the connection was given up.
-    pub(crate) ended: Cell<Option<DownstreamFault>>,
+    pub(crate) ended: Cell<Option<Fault>>,
     /// hyper holds bytes that the socket does not take at the moment.
     is_writing: Cell<bool>,
     /// If hyper ends at once when asked to, the connection takes another request.
@@ -206,8 +206,17 @@ impl Client {
         if self.is_past_request_end() { ProxyFault::RequestTimeout.into() } else { UpstreamFault::StreamIdle.into() }
     }
 
+    /// Why a client that takes nothing at the moment is given up.
+    pub(crate) fn stall_fault(&self) -> Fault {
+        if self.is_past_request_end() {
+            ProxyFault::RequestTimeout.into()
+        } else {
+            DownstreamFault::WriteStalled.into()
+        }
+    }
+
     /// Why the connection was given up, if it was.
-    pub(crate) fn ended_by(&self) -> Option<DownstreamFault> {
+    pub(crate) fn ended_by(&self) -> Option<Fault> {
         self.ended.get()
     }
 

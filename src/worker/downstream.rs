@@ -158,7 +158,7 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
             }
             End::Closed(Ok(())) | End::Expired(Expiry::Idle | Expiry::Park) => {}
             End::Closed(Err(error)) => head_fault(&client, &error),
-            End::Expired(Expiry::Stalled) => client.ended.set(Some(DownstreamFault::WriteStalled)),
+            End::Expired(Expiry::Stalled) => client.ended.set(Some(client.stall_fault())),
             End::Expired(Expiry::Head) => {
                 tell_fault(&client, DownstreamFault::HeadTimeout);
                 // One try: a client that is slow to write may be slow to read.

@@ -164,6 +164,15 @@ async fn a_fast_answer_is_cut_when_its_request_takes_too_long() {
     proxy.expect_fault("request_timeout").await;
 }
 
+#[tokio::test]
+async fn the_end_of_the_request_is_told_as_such_when_the_client_reads_nothing() {
+    let (_origin, proxy) = proxy("h2c", "timeouts: { request: 150ms, stream_idle: 60s }");
+    let mut client = client::h1(proxy.address()).await;
+    client.start(&Request::get("/endless").body(()).unwrap(), false).await.unwrap();
+    client.head().await.unwrap();
+    proxy.expect_fault("request_timeout").await;
+}
+
 fn proxy(protocol: &str, route: &str) -> (origin::Origin, Proxy) {
     let origin = if protocol == "h2c" { origin::h2() } else { origin::h1() }.handler(endless_by_path).start();
     let proxy = proxy_with("", route, &format!("endpoints: [{protocol}://{origin}]"));
