@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""The generators: wrk (closed loop), oha (open loop), and clients that are connected and silent.
+"""The generators: wrk (closed loop), h2load (paced), and clients that are connected and silent.
 
 A load answers with a `Load`: what was carried, how long it took, and every error that the generator has seen. Knows URLs and
 ports, not proxies.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ import time
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrk.lua")
 ANSWER_WITHIN = 10  # seconds, then it is an error
+PACERS = 16  # processes of the paced load
 
 
 @dataclasses.dataclass
@@ -44,21 +46,44 @@ def wrk(running, core, wrk_program, url, work, seconds, halfway):
     return Load(good, said["us"] / 1e6, said["p50"], said["p99"], said["p999"], failed)
 
 
-def oha(running, core, oha_program, url, work, seconds, rate, halfway):
-    """`rate` requests/s whatever the answers do; latency counts from when a request was due, not from when it could be sent."""
-    command = [oha_program, "--no-tui", "--output-format", "json", "-c", str(work.clients), "-q", str(rate), "-z", f"{seconds}s",
-               "--latency-correction", "-t", f"{ANSWER_WITHIN}s", "--disable-compression", url]
-    said = json.loads(generate(running, core, "oha", command, seconds, halfway))
-    by_status = said["statusCodeDistribution"]
-    failed = {f"status {status}": count for status, count in by_status.items() if not status.startswith("2")}
-    # What the end of the run has cut is nobody's error.
-    failed |= {kind: n for kind, n in said["errorDistribution"].items() if kind != "aborted due to deadline"}
-    good = sum(count for status, count in by_status.items() if status.startswith("2"))
-    took = said["summary"]["total"]
-    if good < 0.95 * rate * took:
-        failed["not carried in time"] = int(rate * took) - good
-    p50, p99, p999 = ((said["latencyPercentiles"][name] or 0) * 1e6 for name in ("p50", "p99", "p99.9"))
-    return Load(good, took, p50, p99, p999, failed)
+def h2load(running, core, h2load_program, url, work, seconds, rate, halfway):
+    """`rate` requests/s by the clock: a client that was kept waiting catches up, but its latency counts from the sending.
+
+    A process sends for all of its clients at once, so the clients are spread over several that start one after the other.
+    """
+    logs = [os.path.join(running.folder, f"h2load-{number}.log") for number in range(PACERS)]
+    each = work.clients // PACERS
+    generators = []
+    for log in logs:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(log)
+        command = [h2load_program, "--h1", "-t1", f"-c{each}", f"-D{seconds}", "--rps", str(rate / work.clients),
+                   "--log-file", log, url]
+        generators.append(running.start("h2load", command, core))
+        time.sleep(work.clients / rate / PACERS)
+    time.sleep(seconds / 2)
+    halfway()
+    for generator in generators:
+        try:
+            generator.popen.wait(timeout=seconds + 3 * ANSWER_WITHIN)
+        except subprocess.TimeoutExpired:
+            raise LoadFailed(f"h2load did not end:\n{generator.words()}") from None
+        finally:
+            generator.end()
+            running.processes.remove(generator)
+    times, failed = [], {}
+    for log in logs:
+        with open(log) as lines:
+            for _, status, took in map(str.split, lines):
+                if status.startswith("2"):
+                    times.append(int(took))
+                else:
+                    failed[f"status {status}"] = failed.get(f"status {status}", 0) + 1
+    if len(times) < 0.95 * rate * seconds:
+        failed["not carried in time"] = int(rate * seconds) - len(times)
+    times.sort()
+    p50, p99, p999 = (times[int(len(times) * part)] if times else 0 for part in (0.5, 0.99, 0.999))
+    return Load(len(times), seconds, p50, p99, p999, failed)
 
 
 def generate(running, core, name, command, seconds, halfway):

