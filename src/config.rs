@@ -214,6 +214,16 @@ pub struct Pool {
     pub pending_timeout: Duration,
     /// An idle connection above `min_connections` is closed after this. Default 5 min.
     pub idle_timeout: Duration,
+    pub ping: Ping,
+}
+
+/// How a connection whose peer has vanished without a word is found out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ping {
+    /// A connection with open streams that has been silent for so long is asked. `None`: never. Default 20 s.
+    pub interval: Option<Duration>,
+    /// It is given up if it stays silent for so long after that. Default 5 s.
+    pub timeout: Duration,
 }
 
 /// How an `h2://` endpoint proves who it is.

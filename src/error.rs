@@ -82,6 +82,8 @@ pub enum UpstreamFault {
     ResponseHeadTimeout,
     /// The service sent nothing for the stream idle timeout.
     StreamIdle,
+    /// Nothing has come on the connection for a while, not even an answer to a PING.
+    PingTimeout,
     /// The body was cut after the head; the client sees a cut too.
     BodyCut,
 }
@@ -117,6 +119,28 @@ pub enum Retry {
     IdempotentOnly,
 }
 
+/// What proves that a request was not processed, so that it may be sent again whatever its method (RFC 9113 §8.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Its connection ended before a byte was written since it was given the request.
+    Unwritten,
+    /// Its stream is above the last one that a GOAWAY names.
+    Goaway,
+    /// Its stream was reset with `REFUSED_STREAM`.
+    RefusedStream,
+}
+
+impl Proof {
+    /// The name of each: the values of the `proof` label.
+    pub const NAMES: [&'static str; 3] = ["unwritten", "goaway", "refused_stream"];
+
+    /// The proof's name in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 impl From<DownstreamFault> for Fault {
     fn from(fault: DownstreamFault) -> Self {
         Self::Downstream(fault)
@@ -137,7 +161,7 @@ impl From<UpstreamFault> for Fault {
 
 impl Fault {
     /// Every fault there is, for documents, metrics and tests.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Downstream(DownstreamFault::MalformedHead),
         Self::Downstream(DownstreamFault::UriTooLong),
         Self::Downstream(DownstreamFault::HeadTooLarge),
@@ -171,6 +195,7 @@ impl Fault {
         Self::Upstream(UpstreamFault::ResponseHeadTooLarge),
         Self::Upstream(UpstreamFault::ResponseHeadTimeout),
         Self::Upstream(UpstreamFault::StreamIdle),
+        Self::Upstream(UpstreamFault::PingTimeout),
         Self::Upstream(UpstreamFault::BodyCut),
     ];
 
@@ -294,6 +319,7 @@ impl UpstreamFault {
             }
             Self::ResponseHeadTimeout => row(504, "http_response_timeout", "response_head_timeout", SLOW),
             Self::StreamIdle => row(504, "connection_read_timeout", "stream_idle", SLOW),
+            Self::PingTimeout => row(504, "connection_read_timeout", "ping_timeout", SLOW).retry(Retry::IdempotentOnly),
             Self::BodyCut => silent(502, Some("http_response_incomplete"), "body_cut"),
         }
     }

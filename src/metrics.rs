@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::Fault;
+use crate::error::{Fault, Proof};
 
 /// Goes up only. Written by one thread.
 #[derive(Debug, Default)]
@@ -185,8 +185,9 @@ impl RouteMetrics {
 /// Why an upstream connection was opened.
 pub const OPENED: [&str; 4] = ["startup", "minimum", "streams", "waiting"];
 /// Why an upstream connection ended.
-/// `retired`: by us when idle, or after its GOAWAY; `peer_closed`: without a GOAWAY that a request met.
-pub const CLOSED: [&str; 4] = ["retired", "peer_closed", "protocol_error", "lost"];
+/// `retired`: by us when idle, or after its GOAWAY; `peer_closed`: without a GOAWAY that a request met; `unresponsive`: by
+/// us, when a PING was not answered.
+pub const CLOSED: [&str; 5] = ["retired", "peer_closed", "protocol_error", "unresponsive", "lost"];
 /// HTTP/2 error codes (RFC 9113 §7), in the order of their numbers, then any other.
 pub const H2_CODES: [&str; 15] = [
     "NO_ERROR",
@@ -235,6 +236,8 @@ pub struct EndpointMetrics {
     pub pending: Gauge,
     pub wait: Histogram,
     pub rejected: Labelled,
+    /// Requests that were provably not processed here and were sent again, by the proof.
+    pub retries: Labelled,
 }
 
 impl Default for EndpointMetrics {
@@ -255,6 +258,7 @@ impl Default for EndpointMetrics {
             pending: Gauge::default(),
             wait: Histogram::default(),
             rejected: Labelled::new(&REJECTED),
+            retries: Labelled::new(&Proof::NAMES),
         }
     }
 }

@@ -18,6 +18,7 @@
 //! RFC 9110 §7.6 (what an intermediary does), RFC 9112 §3.2 and §6 (target, framing), RFC 9113 §8 (HTTP/2 heads).
 
 mod authority;
+mod copy;
 mod fields;
 mod hop;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod response;
 mod target;
 mod trailers;
 
+pub use copy::HeadCopy;
 pub use hop::{Hop, Identity};
 pub use request::{RequestHead, is_removable, is_settable};
 pub use response::{ResponseBody, response_to_http1};

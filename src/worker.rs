@@ -3,8 +3,10 @@
 //! A worker is an OS thread with its own runtime, listeners, upstream connections and counters. Control speaks to it
 //! through [`Command`]s and publishes immutable [`Snapshot`]s; the worker answers only through counters.
 
+mod acquire;
 mod admission;
 mod body;
+mod call;
 mod client;
 mod crew;
 mod dial;
@@ -19,6 +21,7 @@ mod mux;
 mod pool;
 mod probe;
 mod queue;
+mod request_body;
 mod respond;
 mod routing;
 mod share;
@@ -27,6 +30,7 @@ mod socket;
 mod timer;
 mod upload;
 mod upstream_io;
+mod vigil;
 
 use std::cell::RefCell;
 use std::io;

@@ -9,14 +9,14 @@ use super::decode::{Decoder, Fields, Section, names};
 use super::diagnostic::{Diagnostic, nearest};
 use super::keys::{
     AccessKeys, AdminKeys, EditKeys, Headers, Http2Keys, LimitKeys, ListenerKeys, ListenerTimeoutKeys, LogsKeys,
-    MatchKeys, PoolKeys, RewriteKeys, RootKeys, RouteKeys, RouteTimeoutKeys, RuntimeKeys, ShutdownKeys, TlsKeys,
-    UpstreamKeys, UpstreamTimeoutKeys,
+    MatchKeys, PingKeys, PoolKeys, RewriteKeys, RootKeys, RouteKeys, RouteTimeoutKeys, RuntimeKeys, ShutdownKeys,
+    TlsKeys, UpstreamKeys, UpstreamTimeoutKeys,
 };
 use super::source::{Span, Spanned};
 use super::yaml::{Node, NodeValue};
 use super::{
-    AccessLog, Admin, Config, Endpoint, HeaderEdits, Listener, Logs, Pool, Protocol, Route, RouteMatch, RouteTimeouts,
-    Runtime, Shutdown, Upstream, UpstreamTls,
+    AccessLog, Admin, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Protocol, Route, RouteMatch,
+    RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls,
 };
 
 /// A configuration in which parts may be missing because they were wrong, and where its parts were written.
@@ -262,6 +262,7 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
         max_pending,
         pending_timeout,
         idle_timeout,
+        ping: PingKeys { whole: _, interval: ping_interval, timeout: ping_timeout },
     } = pool;
     let Http2Keys { whole: _, stream_window } = http2;
     let UpstreamTimeoutKeys { whole: _, connect } = timeouts;
@@ -291,6 +292,7 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
             max_pending: max_pending.value,
             pending_timeout: pending_timeout.value,
             idle_timeout: idle_timeout.value,
+            ping: Ping { interval: ping_interval.value, timeout: ping_timeout.value },
         },
         stream_window_bytes: u32::try_from(stream_window.value).expect("the rule's range fits"),
         connect_timeout: connect.value,

@@ -164,6 +164,16 @@ section! { PoolKeys {
         "How long one of them waits, then 503.";
     preset idle_timeout: Duration = Time { min_ms: 1 }, "5m",
         "An idle connection above min_connections is closed after this.";
+    below ping: PingKeys,
+        "Finds HTTP/2 connections whose peer has vanished without a word.";
+} }
+
+section! { PingKeys {
+    preset interval: Option<Duration> = TimeLimit, "20s",
+        "A connection with open streams on which nothing has come for so long is sent a PING; none to never ask.\n\
+         In one silence a third PING and those after it come 5m apart, as gRPC servers want it.";
+    preset timeout: Duration = Time { min_ms: 1 }, "5s",
+        "If nothing comes for so long after it either, the connection is given up: its requests are answered 504.";
 } }
 
 section! { Http2Keys {

@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, BALANCE, LEVELS};
 use super::{
-    AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Listener, Logs, Pool, Protocol, Route,
-    RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls, Workers,
+    AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Protocol,
+    Route, RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls, Workers,
 };
 
 /// What becomes of the values of fields that carry credentials.
@@ -156,6 +156,7 @@ fn upstream(upstream: &Upstream) -> Tree {
         max_pending,
         pending_timeout,
         idle_timeout,
+        ping: Ping { interval, timeout },
     } = pool;
     let mut parts = vec![
         ("endpoints", Tree::List(endpoints.iter().map(endpoint).collect())),
@@ -169,6 +170,13 @@ fn upstream(upstream: &Upstream) -> Tree {
                 ("max_pending", text(max_pending.to_string())),
                 ("pending_timeout", text(time_text(*pending_timeout))),
                 ("idle_timeout", text(time_text(*idle_timeout))),
+                (
+                    "ping",
+                    map([
+                        ("interval", text(interval.map_or("none".to_owned(), time_text))),
+                        ("timeout", text(time_text(*timeout))),
+                    ]),
+                ),
             ]),
         ),
         ("http2", map([("stream_window", text(size_text(u64::from(*stream_window_bytes))))])),
@@ -446,6 +454,7 @@ mod tests {
             (min_connections, more) in (0u32..100, 1u32..100),
             (max_streams_per_connection, max_pending) in (1u32..100, 0u32..1_000_000),
             (pending_timeout, idle_timeout, connect_timeout) in (times(1), times(1), times(1)),
+            (interval, timeout) in (of(times(1)), times(1)),
             stream_window_bytes in (64u32 << 10)..(16 << 20),
             ca in of(files()),
             server_name in of("[a-z]{1,9}\\.[a-z]{1,9}"),
@@ -468,6 +477,7 @@ mod tests {
                     max_pending,
                     pending_timeout,
                     idle_timeout,
+                    ping: Ping { interval, timeout },
                 },
                 stream_window_bytes,
                 connect_timeout,
@@ -589,6 +599,9 @@ upstreams:
       max_pending: 1024
       pending_timeout: 1s
       idle_timeout: 5m
+      ping:
+        interval: 20s
+        timeout: 5s
     http2:
       stream_window: 256KiB
     timeouts:

@@ -65,7 +65,7 @@ mod tests {
 
     use super::super::{
         AccessLog, AccessLogFormat, AccessLogOnly, AccessLogOutput, Admin, Balance, CaSource, Endpoint, HeaderEdits,
-        Listener, Logs, Pool, Protocol, Route, RouteMatch, RouteTimeouts, Runtime, Severity, Shutdown, Upstream,
+        Listener, Logs, Ping, Pool, Protocol, Route, RouteMatch, RouteTimeouts, Runtime, Severity, Shutdown, Upstream,
         UpstreamTls, Workers,
     };
     use super::*;
@@ -149,6 +149,7 @@ mod tests {
                         max_pending: 1024,
                         pending_timeout: Duration::from_secs(1),
                         idle_timeout: Duration::from_mins(5),
+                        ping: Ping { interval: Some(Duration::from_secs(20)), timeout: Duration::from_secs(5) },
                     },
                     stream_window_bytes: 256 << 10,
                     connect_timeout: Duration::from_secs(1),

@@ -123,6 +123,11 @@ impl Sheet<'_> {
             all.iter().map(|it| (name(it), it.requests)),
         )?;
         self.counters(
+            "trunkline_retries",
+            "Requests that were provably not processed here and were sent again, by the proof.",
+            all.iter().flat_map(|it| each(it, "proof", &it.retries)),
+        )?;
+        self.counters(
             "trunkline_upstream_opened",
             "Connections opened, by what asked for one.",
             all.iter().flat_map(|it| each(it, "reason", &it.opened)),

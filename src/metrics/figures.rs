@@ -97,6 +97,8 @@ pub struct EndpointFigures {
     pub resets_received: Tally,
     pub resets_sent: Tally,
     pub rejected: Tally,
+    /// Requests that were provably not processed and were sent again, by the proof.
+    pub retries: Tally,
     /// How long those that had to wait have waited.
     pub wait: HistogramSum,
 }
@@ -217,6 +219,7 @@ fn endpoint(
         resets_received: seen(counts(|it| &it.resets_received)),
         resets_sent: seen(counts(|it| &it.resets_sent)),
         rejected: counts(|it| &it.rejected),
+        retries: counts(|it| &it.retries),
         wait,
     }
 }

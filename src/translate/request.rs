@@ -1,7 +1,7 @@
 //! The request head: checked once when it comes in, turned into what the upstream speaks at the very end.
 //!
 //! Between the two it is kept as it is, because an acquire may fail and another endpoint, with another protocol,
-//! may be tried. Cloning is for retries after the head was sent.
+//! may be tried. Whoever may have to send it twice keeps a [`HeadCopy`](super::HeadCopy).
 //!
 //! RFC 9112 §3.2 (Host), RFC 9110 §7.6 (forwarding), RFC 9113 §8.3.1 (pseudo-headers), §8.2.3 (cookies).
 
@@ -20,15 +20,15 @@ use crate::error::{DownstreamFault, Fault, ProxyFault};
 /// same bytes.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
-    method: Method,
+    pub(super) method: Method,
     /// `None` only for HTTP/1.0 without Host.
-    authority: Option<Authority>,
+    pub(super) authority: Option<Authority>,
     /// Starts with `/`, or is `*`.
-    path: PathAndQuery,
+    pub(super) path: PathAndQuery,
     /// Without Host, without connection-specific fields; TE is `trailers` or absent.
-    headers: HeaderMap,
-    is_chunked: bool,
-    has_cookie_crumbs: bool,
+    pub(super) headers: HeaderMap,
+    pub(super) is_chunked: bool,
+    pub(super) has_cookie_crumbs: bool,
 }
 
 impl RequestHead {

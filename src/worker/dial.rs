@@ -23,7 +23,8 @@ use tokio_rustls::TlsConnector;
 
 use super::mux::{Link, LinkState};
 use super::upstream_io::UpstreamIo;
-use crate::config::Endpoint;
+use super::vigil::Vigil;
+use crate::config::{self, Endpoint};
 use crate::error::UpstreamFault;
 use crate::metrics::EndpointMetrics;
 
@@ -41,6 +42,7 @@ pub struct Target {
     pub connect_timeout: Duration,
     pub stream_window_bytes: u32,
     pub streams_max: u32,
+    pub ping: config::Ping,
     /// Present for `h2://`.
     pub tls: Option<(TlsConnector, ServerName<'static>)>,
 }
@@ -104,7 +106,7 @@ impl Target {
 
     async fn handshake(&self, io: UpstreamIo, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, UpstreamFault> {
         let seen = io.first_bytes();
-        let gathers = io.gathers();
+        let (gathers, traffic) = (io.gathers(), io.traffic());
         let connection_window = u64::from(self.streams_max) * u64::from(self.stream_window_bytes);
         let handshake = h2::client::Builder::new()
             .initial_window_size(self.stream_window_bytes)
@@ -128,7 +130,7 @@ impl Target {
         };
         let (handle, mut connection): (SendRequest<Bytes>, Connection<UpstreamIo, Bytes>) =
             handshake.await.map_err(|error| not_http2(&error))?;
-        let state = LinkState::new();
+        let state = LinkState::new(traffic);
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(Ok(())) if is_http1() => Poll::Ready(Err(UpstreamFault::NotHttp2)),
             Poll::Ready(Ok(())) => Poll::Ready(Err(UpstreamFault::ConnectionLost)),
@@ -139,8 +141,13 @@ impl Target {
         .await?;
         state.follow(connection.max_concurrent_send_streams());
         tracing::debug!(endpoint = %self.endpoint, connection = state.id, "connection opened");
+        let pings = connection.ping_pong();
         let driver = Driver { connection, gathers, state: state.clone(), metrics: metrics.clone() };
-        tokio::spawn(driver.run());
+        let driver = tokio::spawn(driver.run());
+        if let (Some(interval), Some(pings)) = (self.ping.interval, pings) {
+            let vigil = Vigil { pings, state: state.clone(), interval, timeout: self.ping.timeout };
+            tokio::spawn(vigil.keep(driver, metrics.clone()));
+        }
         Ok(PooledLink(Link::new(handle, state)))
     }
 }

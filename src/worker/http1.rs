@@ -5,20 +5,19 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::dial::{DialFailures, Target};
+use super::request_body::{Piece, RequestBody};
 use crate::config;
 use crate::error::{DownstreamFault, Fault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
-use crate::translate;
 
 pub(crate) type Http1Lease = bb8::PooledConnection<'static, Http1Dialer>;
 
@@ -121,15 +120,15 @@ impl bb8::ManageConnection for Http1Dialer {
 ///
 /// Polled by the task that drives the connection; the request that waits for its answer looks at the state.
 pub(crate) struct UploadBody {
-    incoming: Incoming,
-    left: u64,
+    /// `None` for a request without one.
+    body: Option<RequestBody>,
     state: Arc<UploadState>,
 }
 
 /// How a request body is doing.
 #[derive(Default)]
 pub(crate) struct UploadState {
-    pub(crate) received_bytes: Arc<AtomicU64>,
+    received_bytes: Arc<AtomicU64>,
     /// The bytes that had come when somebody last asked.
     seen_bytes: AtomicU64,
     /// The connection would take more than the client has sent.
@@ -181,9 +180,13 @@ impl UploadState {
 }
 
 impl UploadBody {
-    pub(crate) fn new(incoming: Incoming, bytes_max: Option<u64>) -> Self {
-        let state = UploadState { is_ended: AtomicBool::new(incoming.is_end_stream()), ..UploadState::default() };
-        Self { incoming, left: bytes_max.unwrap_or(u64::MAX), state: Arc::new(state) }
+    pub(crate) fn new(body: Option<RequestBody>) -> Self {
+        let state = UploadState {
+            received_bytes: body.as_ref().map(|body| body.received_bytes().clone()).unwrap_or_default(),
+            is_ended: AtomicBool::new(body.is_none()),
+            ..UploadState::default()
+        };
+        Self { body, state: Arc::new(state) }
     }
 
     pub(crate) fn state(&self) -> Arc<UploadState> {
@@ -214,33 +217,23 @@ impl Body for UploadBody {
     type Error = Refused;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        let state = self.state.clone();
-        state.is_starving.store(polled.is_pending(), Ordering::Release);
-        let frame = match std::task::ready!(polled) {
-            None => return Poll::Ready(None),
-            Some(Err(_)) => return Poll::Ready(Some(Err(state.refuse(DownstreamFault::BodyIncomplete)))),
-            Some(Ok(frame)) => frame,
-        };
-        let Some(data) = frame.data_ref() else {
-            let fields = frame.into_trailers().unwrap_or_default();
-            return Poll::Ready(Some(Ok(Frame::trailers(translate::trailers(fields)))));
-        };
-        let length = data.len() as u64;
-        state.received_bytes.fetch_add(length, Ordering::AcqRel);
-        let Some(left) = self.left.checked_sub(length) else {
-            return Poll::Ready(Some(Err(state.refuse(DownstreamFault::BodyTooLarge))));
-        };
-        self.left = left;
-        Poll::Ready(Some(Ok(frame)))
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = body.poll_piece(cx);
+        self.state.is_starving.store(polled.is_pending(), Ordering::Release);
+        Poll::Ready(match ready!(polled) {
+            Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+            Ok(Piece::Trailers(fields)) => Some(Ok(Frame::trailers(fields))),
+            Ok(Piece::End) => None,
+            Err(fault) => Some(Err(self.state.refuse(fault))),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.body.as_ref().is_none_or(RequestBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), RequestBody::size_hint)
     }
 }
 

@@ -15,6 +15,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::crew::Crew;
+use super::request_body::ReplayBudget;
 use super::routing::Routing;
 use super::snapshot::Snapshot;
 use super::timer::{Timer, Wakes, Wheel};
@@ -28,6 +29,10 @@ pub(crate) struct Local {
     pub(crate) crew: Arc<Crew>,
     pub(crate) wheel: Rc<Wheel>,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// For the request bodies of this worker's clients.
+    pub(crate) replay: Arc<ReplayBudget>,
+    /// For copies of request heads, to be used again.
+    head_buffers: RefCell<Vec<Vec<u8>>>,
     access: AccessLogger,
     /// Told when the access log's buffer holds something that must be flushed.
     access_began: Notify,
@@ -48,6 +53,8 @@ impl Local {
         let metrics = crew.registry.workers()[index].clone();
         Rc::new(Self {
             wheel: Wheel::new(),
+            replay: Arc::default(),
+            head_buffers: RefCell::default(),
             access: AccessLogger::new(snapshot.access.clone(), metrics.clone()),
             access_began: Notify::new(),
             memory_freed: Notify::new(),
@@ -102,6 +109,19 @@ impl Local {
     /// What this hop says about a client.
     pub(crate) fn hop(&self, client: IpAddr) -> Hop {
         Hop::of(&self.crew.identity, client)
+    }
+
+    /// A buffer for a head; [`Local::give_back`] it.
+    pub(crate) fn head_buffer(&self) -> Vec<u8> {
+        self.head_buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a buffer for the next head, unless it is large or there are many.
+    pub(crate) fn give_back(&self, buffer: Vec<u8>) {
+        let mut buffers = self.head_buffers.borrow_mut();
+        if buffers.len() < HEAD_BUFFERS_MAX && buffer.capacity() <= HEAD_BUFFER_BYTES_MAX {
+            buffers.push(buffer);
+        }
     }
 
     /// An id for a request that came without one.
@@ -200,5 +220,8 @@ impl Drop for Load {
     }
 }
 
+/// As many heads as wait for their answers at once on a busy worker, and as long as they usually are: 1 MiB in all.
+const HEAD_BUFFERS_MAX: usize = 256;
+const HEAD_BUFFER_BYTES_MAX: usize = 4096;
 /// Longer than the second for which mimalloc keeps freed memory in case that it is wanted again.
 const RETURN_AFTER: Duration = Duration::from_secs(2);

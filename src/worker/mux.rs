@@ -21,7 +21,8 @@ use http::Request;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::error::UpstreamFault;
+use super::upstream_io::Traffic;
+use crate::error::{Proof, UpstreamFault};
 use crate::metrics::EndpointMetrics;
 
 /// An id that no other upstream connection of the process has.
@@ -49,6 +50,10 @@ pub(crate) struct LinkState {
     in_flight: AtomicU32,
     /// Heads or bodies may wait in h2 to be written.
     has_unwritten: AtomicBool,
+    /// What has gone over the socket.
+    pub(crate) traffic: Arc<Traffic>,
+    /// Given up, because its peer has gone silent.
+    is_unresponsive: AtomicBool,
     /// Pools of other workers that wait for a place here.
     hungry: AtomicU32,
     /// Pools to tell when a place may have become free or the connection has ended.
@@ -56,13 +61,15 @@ pub(crate) struct LinkState {
 }
 
 impl LinkState {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(traffic: Arc<Traffic>) -> Arc<Self> {
         Arc::new(Self {
             id: next_connection_id(),
             is_open: AtomicBool::new(true),
             peer_limit: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             has_unwritten: AtomicBool::new(false),
+            traffic,
+            is_unresponsive: AtomicBool::new(false),
             hungry: AtomicU32::new(0),
             watchers: Mutex::default(),
         })
@@ -79,6 +86,12 @@ impl LinkState {
             self.notify();
         }
         is_first
+    }
+
+    /// As [`LinkState::close`], because the peer has gone silent.
+    pub(crate) fn give_up(&self) {
+        self.is_unresponsive.store(true, Ordering::Release);
+        self.close();
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -209,7 +222,7 @@ impl Mux {
         self.in_flight.set(self.in_flight.get() + 1);
         self.metrics.streams.add(1);
         self.metrics.requests.increment();
-        Some(StreamPermit { mux: self.clone() })
+        Some(StreamPermit { mux: self.clone(), writes_before: Cell::new(0) })
     }
 
     /// Since when this worker has had no stream here; `None` while it has.
@@ -278,6 +291,16 @@ impl Drop for Mux {
 #[must_use]
 pub(crate) struct StreamPermit {
     mux: Rc<Mux>,
+    /// The connection's writes before it was given the head.
+    writes_before: Cell<u64>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    pub(crate) fault: UpstreamFault,
+    /// Present if the request was not processed.
+    pub(crate) proof: Option<Proof>,
 }
 
 impl StreamPermit {
@@ -302,6 +325,7 @@ impl StreamPermit {
                 *handle = fresh;
             }
         }
+        self.writes_before.set(self.mux.state.traffic.writes());
         match handle.send_request(request, is_end) {
             Ok((response, body)) => {
                 self.mux.state.set_unwritten();
@@ -334,6 +358,13 @@ impl StreamPermit {
         self.mux.state.id
     }
 
+    /// As [`StreamPermit::fault`], before an answer has come: and what that proves.
+    pub(crate) fn failure(&self, error: &h2::Error) -> Failure {
+        let is_unwritten = self.mux.state.traffic.writes() == self.writes_before.get();
+        let proof = proof(error).or(is_unwritten.then_some(Proof::Unwritten));
+        Failure { fault: self.fault(error), proof }
+    }
+
     /// Names the fault and counts a reset by its side and code.
     pub(crate) fn fault(&self, error: &h2::Error) -> UpstreamFault {
         if let (true, Some(reason)) = (error.is_reset(), error.reason()) {
@@ -343,6 +374,9 @@ impl StreamPermit {
         }
         if error.is_go_away() && error.is_remote() {
             self.close_after(error);
+        }
+        if self.mux.state.is_unresponsive.load(Ordering::Acquire) && error.is_io() {
+            return UpstreamFault::PingTimeout;
         }
         fault(error)
     }
@@ -357,15 +391,25 @@ impl Drop for StreamPermit {
     }
 }
 
-/// What an error of a stream says about the request.
+/// Whether an error of a stream proves that the request was not processed (RFC 9113 §8.7).
 ///
-/// A remote GOAWAY reaches only the streams above its last stream id (RFC 9113 §6.8), so it proves, like
-/// `REFUSED_STREAM`, that the request was not processed (§8.7).
+/// h2 tells of a remote GOAWAY only the streams above its last stream id (§6.8).
+fn proof(error: &h2::Error) -> Option<Proof> {
+    if !error.is_remote() {
+        None
+    } else if error.is_go_away() {
+        Some(Proof::Goaway)
+    } else {
+        (error.reason() == Some(h2::Reason::REFUSED_STREAM)).then_some(Proof::RefusedStream)
+    }
+}
+
+/// What an error of a stream says about the request.
 pub(crate) fn fault(error: &h2::Error) -> UpstreamFault {
     let reason = error.reason();
     if error.is_io() {
         UpstreamFault::ConnectionLost
-    } else if error.is_remote() && (error.is_go_away() || reason == Some(h2::Reason::REFUSED_STREAM)) {
+    } else if proof(error).is_some() {
         UpstreamFault::StreamRefused
     } else if error.is_remote() {
         UpstreamFault::StreamReset

@@ -128,6 +128,17 @@ impl Pool {
         permit
     }
 
+    /// As [`Pool::try_acquire`], and on another connection than this one if one has room.
+    pub(crate) fn try_acquire_beside(&self, connection_id: u64) -> Option<StreamPermit> {
+        if !self.queue.is_empty() {
+            return None;
+        }
+        let live = self.live.borrow();
+        let other = live.iter().filter(|live| live.mux.state.id != connection_id).find_map(|live| live.mux.permit());
+        drop(live);
+        other.or_else(|| self.try_acquire())
+    }
+
     /// Joins the queue for a place.
     ///
     /// # Errors

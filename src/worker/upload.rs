@@ -10,51 +10,48 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http_body::Body;
-use hyper::body::Incoming;
 
 use super::client::Client;
 use super::mux::LinkState;
-use crate::error::{DownstreamFault, Fault, UpstreamFault};
-use crate::translate;
+use super::request_body::{Piece, RequestBody};
+use crate::error::{Fault, UpstreamFault};
 
 /// The rest of a request body. Resolves when the service has it all, or has said that it wants no more.
 ///
 /// # Cancel safety
 /// Dropping it before the end resets the stream: an unfinished body never ends cleanly.
 pub(crate) struct Upload {
-    incoming: Incoming,
+    body: RequestBody,
     stream: SendStream<Bytes>,
     link: Arc<LinkState>,
     chunk: Bytes,
-    left: u64,
-    received_bytes: Arc<AtomicU64>,
+    is_done: bool,
     client: Rc<Client>,
 }
 
 impl Upload {
-    pub(crate) fn new(
-        incoming: Incoming,
-        stream: SendStream<Bytes>,
-        link: Arc<LinkState>,
-        bytes_max: Option<u64>,
-        received_bytes: Arc<AtomicU64>,
-        client: Rc<Client>,
-    ) -> Self {
-        Self {
-            incoming,
-            stream,
-            link,
-            chunk: Bytes::new(),
-            left: bytes_max.unwrap_or(u64::MAX),
-            received_bytes,
-            client,
-        }
+    pub(crate) fn new(body: RequestBody, stream: SendStream<Bytes>, link: Arc<LinkState>, client: Rc<Client>) -> Self {
+        Self { body, stream, link, chunk: Bytes::new(), is_done: false, client }
+    }
+
+    /// Has resolved, and must not be polled again.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// The body, for another attempt.
+    pub(crate) fn into_body(self) -> RequestBody {
+        self.body
+    }
+
+    /// The rest goes up while the answer comes down: there will be no other attempt.
+    pub(crate) fn into_last(mut self) -> Self {
+        self.body.release();
+        self
     }
 
     /// Whether it is the client that everybody waits for, and not the service's window.
@@ -90,15 +87,11 @@ impl Upload {
         let ended = self.stream.send_data(Bytes::new(), true);
         Poll::Ready(ended.map_err(|error| super::mux::fault(&error).into()))
     }
-}
 
-impl Future for Upload {
-    type Output = Result<(), Fault>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
             if !self.chunk.is_empty() {
-                let is_end = self.incoming.is_end_stream();
+                let is_end = self.body.is_end_stream();
                 ready!(self.poll_chunk(cx, is_end))?;
                 if is_end {
                     return Poll::Ready(Ok(()));
@@ -112,36 +105,32 @@ impl Future for Upload {
                     Err(error) => Err(super::mux::fault(&error).into()),
                 });
             }
-            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-                None => return self.end(),
-                Some(Err(_)) => {
-                    self.stream.send_reset(Reason::CANCEL);
-                    return Poll::Ready(Err(DownstreamFault::BodyIncomplete.into()));
+            match ready!(self.body.poll_piece(cx)) {
+                Ok(Piece::Data(data)) => {
+                    self.chunk = data;
+                    self.client.progress();
                 }
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        let length = data.len() as u64;
-                        self.received_bytes.fetch_add(length, Ordering::Relaxed);
-                        let Some(left) = self.left.checked_sub(length) else {
-                            self.stream.send_reset(Reason::CANCEL);
-                            return Poll::Ready(Err(DownstreamFault::BodyTooLarge.into()));
-                        };
-                        self.left = left;
-                        self.chunk = data;
-                        self.client.progress();
-                    }
-                    Err(frame) => {
-                        let Ok(fields) = frame.into_trailers() else { continue };
-                        let fields = translate::trailers(fields);
-                        if fields.is_empty() {
-                            return self.end();
-                        }
-                        let ended = self.stream.send_trailers(fields);
-                        return Poll::Ready(ended.map_err(|error| super::mux::fault(&error).into()));
-                    }
-                },
+                Ok(Piece::Trailers(fields)) => {
+                    let ended = self.stream.send_trailers(fields);
+                    return Poll::Ready(ended.map_err(|error| super::mux::fault(&error).into()));
+                }
+                Ok(Piece::End) => return self.end(),
+                Err(fault) => {
+                    self.stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(Err(fault.into()));
+                }
             }
         }
+    }
+}
+
+impl Future for Upload {
+    type Output = Result<(), Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = ready!(self.poll_rest(cx));
+        self.is_done = true;
+        Poll::Ready(ended)
     }
 }
 

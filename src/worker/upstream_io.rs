@@ -10,7 +10,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -32,23 +32,49 @@ pub struct UpstreamIo {
     gathered: BytesMut,
 }
 
-enum Stream {
+/// The socket itself.
+struct Stream {
+    transport: Transport,
+    traffic: Arc<Traffic>,
+}
+
+/// How often something has gone over a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    writes: AtomicU64,
+    reads: AtomicU64,
+}
+
+impl Traffic {
+    /// The writes of which the peer may have seen something: what is given to the stream between two equal values has
+    /// not been written.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    /// The reads that something has come with.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Acquire)
+    }
+}
+
+enum Transport {
     Tcp(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 impl UpstreamIo {
     pub(crate) fn tcp(stream: TcpStream) -> Self {
-        Self::new(Stream::Tcp(stream))
+        Self::new(Transport::Tcp(stream))
     }
 
     pub(crate) fn tls(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
-        Self::new(Stream::Tls(Box::new(stream)))
+        Self::new(Transport::Tls(Box::new(stream)))
     }
 
-    fn new(stream: Stream) -> Self {
+    fn new(transport: Transport) -> Self {
         Self {
-            stream,
+            stream: Stream { transport, traffic: Arc::default() },
             first_bytes: Arc::default(),
             is_begun: false,
             gathers: Arc::default(),
@@ -67,10 +93,18 @@ impl UpstreamIo {
         self.gathers.clone()
     }
 
+    /// What has gone over the socket.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        self.stream.traffic.clone()
+    }
+
     /// Reads as much as is there, up to [`AHEAD_BYTES`]. Ready with nothing read at the peer's end.
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.ahead.reserve(AHEAD_BYTES);
         let polled = pin!(self.stream.read_buf(&mut self.ahead)).poll(cx);
+        if matches!(polled, Poll::Ready(Ok(_))) {
+            self.stream.traffic.reads.fetch_add(1, Ordering::Release);
+        }
         match &polled {
             Poll::Ready(Ok(_)) if !self.is_begun => {
                 let mut first = self.first_bytes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,18 +150,37 @@ impl UpstreamIo {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
 impl Stream {
     fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        let (polled, is_atomic) = match &mut self.transport {
+            Transport::Tcp(stream) => (Pin::new(stream).poll_write_vectored(cx, bufs), true),
+            Transport::Tls(stream) => (Pin::new(stream).poll_write_vectored(cx, bufs), false),
+        };
+        // What TCP refuses has gone nowhere; TLS may have sent a first record of what it then fails to send whole.
+        if matches!(polled, Poll::Ready(Ok(_))) || !is_atomic {
+            self.traffic.writes.fetch_add(1, Ordering::Release);
+        }
+        polled
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -176,18 +229,12 @@ impl AsyncWrite for UpstreamIo {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_write_behind(cx, &[]))?;
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        self.stream.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write_behind(cx, &[]))?;
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        self.stream.poll_shutdown(cx)
     }
 }
 

@@ -217,26 +217,6 @@ async fn goaway_every_hundred_requests_loses_nothing_under_load() {
 }
 
 #[tokio::test]
-async fn streams_above_the_last_id_of_goaway_are_answered_503_and_those_below_finish() {
-    let service = scripted::service().await;
-    let proxy = pooled(&service, "max_connections: 1");
-    let mut peer = service.accept_with(&[]).await;
-    let below = ask(&proxy, 1).await;
-    let head = peer.expect_headers().await;
-    let above = ask(&proxy, 2).await;
-    peer.expect_headers().await;
-    peer.expect_headers().await;
-    peer.goaway(head.stream, Reason::NO_ERROR).await;
-    for client in above {
-        assert_fault(&rest(client).await, 503, "destination_unavailable");
-    }
-    peer.answer(&head, 200, "below").await;
-    for client in below {
-        assert_eq!(rest(client).await.text(), "below");
-    }
-}
-
-#[tokio::test]
 async fn a_lost_connection_fails_its_streams_and_the_next_request_works() {
     let origin = origin::h2().start();
     let proxy = pooled(&origin, "max_connections: 1");

@@ -31,6 +31,8 @@ pub struct Counts {
     pub closed: BTreeMap<&'static str, u64>,
     pub rejected: BTreeMap<&'static str, u64>,
     pub goaway_received: BTreeMap<&'static str, u64>,
+    /// By proof.
+    pub retries: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
@@ -75,6 +77,7 @@ impl Counts {
         add(&mut self.closed, &endpoint.closed);
         add(&mut self.rejected, &endpoint.rejected);
         add(&mut self.goaway_received, &endpoint.goaway_received);
+        add(&mut self.retries, &endpoint.retries);
     }
 
     /// Faults of every reason.

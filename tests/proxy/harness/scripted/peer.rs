@@ -125,20 +125,26 @@ impl Peer {
         self.writer.write(bytes.as_ref()).await;
     }
 
-    /// Ends the connection in order (FIN).
+    /// Ends the connection in order (FIN), before this returns.
     pub async fn close(self) {
         self.writer.half.lock().await.take();
-        self.reader.abort();
+        self.end().await;
     }
 
-    /// Ends the connection with a reset (RST).
+    /// Ends the connection with a reset (RST), before this returns.
     pub async fn abort(self) {
         if let Some(half) = self.writer.half.lock().await.take() {
             reset_on_close(half.as_ref());
             // Without this the half would send a FIN first.
             half.forget();
         }
+        self.end().await;
+    }
+
+    /// Lets go of the reading half, and so of the socket.
+    async fn end(mut self) {
         self.reader.abort();
+        _ = (&mut self.reader).await;
     }
 
     // What to expect.

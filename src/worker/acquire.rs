@@ -1,0 +1,108 @@
+//! A place for a request: at which endpoint, on which connection, after which wait.
+//!
+//! Lives on one worker. Sends nothing.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::exchange::Exchange;
+use super::exclusive::{Exclusive, ExclusivePermit};
+use super::mux::StreamPermit;
+use super::pool::Pool;
+use super::routing::{EndpointEntry, EndpointPool, RouteEntry};
+use crate::error::{Fault, ProxyFault, Retry};
+
+/// The right to one exchange with an endpoint.
+pub(crate) enum Place {
+    Http2(Rc<Pool>, StreamPermit),
+    Http1(Rc<Exclusive>, ExclusivePermit),
+}
+
+/// Where an attempt was made that came to nothing.
+pub(crate) struct Before {
+    pub(crate) endpoint: Rc<EndpointEntry>,
+    pub(crate) connection_id: u64,
+}
+
+/// Takes a place at an endpoint of the route's upstream; at the next one when an endpoint has none to give. Not
+/// where it was `before`, unless there is no other.
+pub(crate) async fn acquire(
+    client: &Rc<Client>,
+    route: &Rc<RouteEntry>,
+    exchange: &mut Exchange,
+    before: Option<&Before>,
+) -> Result<(Rc<EndpointEntry>, Place), Fault> {
+    let upstream = &route.upstream;
+    let mut last_resort = before.map(|before| before.endpoint.clone()).filter(|_| upstream.endpoints.len() > 1);
+    let mut tried: Vec<Rc<EndpointEntry>> = last_resort.iter().cloned().collect();
+    let mut last = Fault::Proxy(ProxyFault::NoHealthyEndpoint);
+    while let Some(endpoint) = upstream.pick(&tried).cloned().or_else(|| last_resort.take()) {
+        exchange.attempts += 1;
+        let place = match &endpoint.pool {
+            EndpointPool::Http2(pool) => match try_acquire(pool, before) {
+                Some(permit) => Ok(Place::Http2(pool.clone(), permit)),
+                None => Box::pin(wait(client, pool, exchange)).await.map(|permit| Place::Http2(pool.clone(), permit)),
+            },
+            EndpointPool::Http1(pool) => {
+                let since = Instant::now();
+                let place = Box::pin(wait_http1(client, pool)).await;
+                let place = place.map(|permit| Place::Http1(pool.clone(), permit));
+                exchange.wait += since.elapsed();
+                place
+            }
+        };
+        match place {
+            Ok(place) => return Ok((endpoint, place)),
+            Err(fault) => last = fault,
+        }
+        let may_go_on = matches!(last.answer().retry, Retry::AnotherEndpoint | Retry::Safe)
+            || last == Fault::Proxy(ProxyFault::NoHealthyEndpoint);
+        if !may_go_on || client.is_past_request_end() {
+            break;
+        }
+        tried.push(endpoint);
+    }
+    Err(last)
+}
+
+fn try_acquire(pool: &Pool, before: Option<&Before>) -> Option<StreamPermit> {
+    match before {
+        None => pool.try_acquire(),
+        Some(before) => pool.try_acquire_beside(before.connection_id),
+    }
+}
+
+/// Waits in the pool's queue for up to `pending_timeout`.
+pub(crate) async fn wait(client: &Client, pool: &Rc<Pool>, exchange: &mut Exchange) -> Result<StreamPermit, Fault> {
+    let mut waiting = pool.wait()?;
+    let since = Instant::now();
+    client.arm(since, Some(pool.shared().pool.pending_timeout));
+    let waited = poll_fn(|cx| match waiting.poll(cx) {
+        Poll::Pending if client.is_expired() => Poll::Ready(Err(if client.is_past_request_end() {
+            ProxyFault::RequestTimeout.into()
+        } else {
+            pool.metrics.rejected.increment("timeout");
+            pool.wait_fault()
+        })),
+        polled => polled,
+    })
+    .await;
+    exchange.wait += since.elapsed();
+    waited
+}
+
+/// Waits for an HTTP/1.1 connection, which bounds the wait itself, or for the end of the request's time.
+pub(crate) async fn wait_http1(client: &Client, pool: &Exclusive) -> Result<ExclusivePermit, Fault> {
+    client.arm(Instant::now(), None);
+    let mut acquiring = pin!(pool.acquire());
+    poll_fn(|cx| match acquiring.as_mut().poll(cx) {
+        Poll::Pending if client.is_expired() => Poll::Ready(Err(ProxyFault::RequestTimeout.into())),
+        polled => polled,
+    })
+    .await
+}

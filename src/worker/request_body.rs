@@ -1,0 +1,252 @@
+//! A request body as it comes from its client, kept for as long as it may have to be sent once more.
+//!
+//! A request that was provably not processed goes to another connection (RFC 9113 §8.7), and what of its body has been
+//! sent must go there too. So it is kept, up to a bound for each request and for each worker. A body that is
+//! longer is let go of, and its request has one attempt.
+//!
+//! Follows its connection, to another worker too. RFC 9110 §6.4, §6.5.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::error::DownstreamFault;
+use crate::translate;
+
+/// A request body, piece by piece.
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    /// Bytes that may still come.
+    left: u64,
+    received_bytes: Arc<AtomicU64>,
+    /// All that has come; `None` if it is no longer kept.
+    kept: Option<Kept>,
+    /// Pieces of `kept` that the present attempt has had.
+    taken: usize,
+    trailers: Option<Box<HeaderMap>>,
+    /// All has come.
+    is_ended: bool,
+    /// The present attempt has had the trailers.
+    are_trailers_taken: bool,
+    is_last_attempt: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Data(Bytes),
+    /// Never empty. The end comes next.
+    Trailers(HeaderMap),
+    End,
+}
+
+impl RequestBody {
+    /// At most `bytes_max` bytes may come.
+    pub(crate) fn new(incoming: Incoming, bytes_max: Option<u64>, budget: &Arc<ReplayBudget>) -> Self {
+        let may_fit = incoming.size_hint().lower() <= KEPT_BYTES_MAX as u64;
+        Self {
+            incoming,
+            left: bytes_max.unwrap_or(u64::MAX),
+            received_bytes: Arc::default(),
+            kept: may_fit.then(|| Kept { pieces: Vec::new(), bytes: 0, budget: budget.clone() }),
+            taken: 0,
+            trailers: None,
+            is_ended: false,
+            are_trailers_taken: false,
+            is_last_attempt: false,
+        }
+    }
+
+    /// The bytes that have come from the client, as they come.
+    pub(crate) fn received_bytes(&self) -> &Arc<AtomicU64> {
+        &self.received_bytes
+    }
+
+    /// The next piece of the present attempt.
+    ///
+    /// # Errors
+    /// [`DownstreamFault::BodyIncomplete`] if the client breaks off, [`DownstreamFault::BodyTooLarge`] above `bytes_max`.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, DownstreamFault>> {
+        if let Some(piece) = self.kept.as_ref().and_then(|kept| kept.pieces.get(self.taken)) {
+            self.taken += 1;
+            return Poll::Ready(Ok(Piece::Data(piece.clone())));
+        }
+        if !self.is_ended {
+            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Err(_)) => return Poll::Ready(Err(DownstreamFault::BodyIncomplete)),
+                Some(Ok(Ok(data))) => return Poll::Ready(self.receive(data)),
+                Some(Ok(Err(frame))) => {
+                    let fields = frame.into_trailers().map(translate::trailers).unwrap_or_default();
+                    self.trailers = (!fields.is_empty()).then(|| Box::new(fields));
+                }
+                None => {}
+            }
+            self.is_ended = true;
+        }
+        let trailers = self.trailers.as_ref().filter(|_| !self.are_trailers_taken);
+        let piece = trailers.map_or(Piece::End, |fields| Piece::Trailers(HeaderMap::clone(fields)));
+        self.are_trailers_taken = true;
+        Poll::Ready(Ok(piece))
+    }
+
+    fn receive(&mut self, data: Bytes) -> Result<Piece, DownstreamFault> {
+        let length = data.len() as u64;
+        self.received_bytes.fetch_add(length, Ordering::AcqRel);
+        self.left = self.left.checked_sub(length).ok_or(DownstreamFault::BodyTooLarge)?;
+        if let Some(kept) = &mut self.kept {
+            if !self.is_last_attempt && kept.keep(&data) {
+                self.taken = kept.pieces.len();
+            } else {
+                self.kept = None;
+            }
+        }
+        Ok(Piece::Data(data))
+    }
+
+    fn is_replaying(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| self.taken < kept.pieces.len())
+    }
+
+    /// Nothing follows what the present attempt has had.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        !self.is_replaying() && self.trailers.is_none() && (self.is_ended || self.incoming.is_end_stream())
+    }
+
+    /// The bytes that follow what the present attempt has had.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        if self.is_replaying() { SizeHint::default() } else { self.incoming.size_hint() }
+    }
+
+    /// Whether another attempt would have all of it.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Another attempt starts. Only if [`RequestBody::is_replayable`].
+    pub(crate) fn rewind(&mut self) {
+        self.taken = 0;
+        self.are_trailers_taken = false;
+    }
+
+    /// There will be no other attempt.
+    pub(crate) fn release(&mut self) {
+        self.is_last_attempt = true;
+        if !self.is_replaying() {
+            self.kept = None;
+        }
+    }
+}
+
+/// The pieces of a body that have come.
+struct Kept {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    budget: Arc<ReplayBudget>,
+}
+
+impl Kept {
+    /// Whether there is room for one more piece.
+    fn keep(&mut self, data: &Bytes) -> bool {
+        let is_small = self.pieces.len() < PIECES_MAX && self.bytes + data.len() <= KEPT_BYTES_MAX;
+        if !is_small || !self.budget.take(data.len()) {
+            return false;
+        }
+        self.bytes += data.len();
+        // A short slice would keep the whole read buffer that it is part of.
+        let is_shared = data.len() >= SHARED_BYTES_MIN;
+        self.pieces.push(if is_shared { data.clone() } else { Bytes::copy_from_slice(data) });
+        true
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+/// The bytes of request bodies that one worker may keep, for all of its requests together.
+#[derive(Debug, Default)]
+pub(crate) struct ReplayBudget {
+    used: AtomicUsize,
+}
+
+impl ReplayBudget {
+    fn take(&self, bytes: usize) -> bool {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = used + bytes <= WORKER_BYTES_MAX;
+        if !has_room {
+            self.give_back(bytes);
+        }
+        has_room
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A longer body is sent once.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// So is one that comes in more pieces, each of which has a cost of its own.
+const PIECES_MAX: usize = 1024;
+/// Above it, the bodies that come are sent once until others are through.
+const WORKER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// hyper reads at least 8 KiB at a time.
+const SHARED_BYTES_MIN: usize = 2 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(budget: &Arc<ReplayBudget>) -> Kept {
+        Kept { pieces: Vec::new(), bytes: 0, budget: budget.clone() }
+    }
+
+    #[test]
+    fn sixty_four_kibibytes_are_kept_and_no_byte_more() {
+        let budget = Arc::default();
+        let mut kept = kept(&budget);
+        assert!((0..16).all(|_| kept.keep(&Bytes::from_static(&[0; 4096]))));
+        assert!(!kept.keep(&Bytes::from_static(b"x")));
+        assert_eq!((kept.bytes, budget.used.load(Ordering::Relaxed)), (KEPT_BYTES_MAX, KEPT_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_body_in_tiny_pieces_is_kept_up_to_a_number_of_them() {
+        let mut kept = kept(&Arc::default());
+        let count =
+            std::iter::repeat_with(|| kept.keep(&Bytes::from_static(b"x"))).take_while(|is_kept| *is_kept).count();
+        assert_eq!(count, PIECES_MAX);
+    }
+
+    #[test]
+    fn a_worker_keeps_so_much_and_has_it_back_when_bodies_are_through() {
+        let budget = Arc::default();
+        let piece = Bytes::from(vec![0; KEPT_BYTES_MAX]);
+        let mut bodies: Vec<Kept> = std::iter::repeat_with(|| kept(&budget)).take(256).collect();
+        assert!(bodies.iter_mut().all(|kept| kept.keep(&piece)));
+        let mut other = kept(&budget);
+        assert!(!other.keep(&Bytes::from_static(b"x")));
+        bodies.pop();
+        assert!(other.keep(&Bytes::from_static(b"x")));
+        drop((bodies, other));
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_short_piece_does_not_hold_the_buffer_that_it_came_in() {
+        let mut kept = kept(&Arc::default());
+        let read = Bytes::from(vec![0; 8192]);
+        kept.keep(&read.slice(..100));
+        assert!(read.is_unique());
+        kept.keep(&read.slice(..4096));
+        assert!(!read.is_unique());
+    }
+}

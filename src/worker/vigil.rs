@@ -1,0 +1,96 @@
+//! The watch over one upstream connection: a peer that has vanished without a word is found out.
+//!
+//! While streams are open and nothing comes, the peer is sent a PING; if nothing comes after that either, the connection
+//! is given up, and its requests with it. gRPC servers end a connection for the third PING too many between two
+//! answers, and call any two within five minutes too many: so the third and those after it wait for so long.
+//!
+//! Runs beside the driver of its connection. Knows no requests. RFC 9113 §6.7.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use h2::{Ping, PingPong};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::mux::LinkState;
+use crate::metrics::EndpointMetrics;
+
+/// What is watched, and how patiently.
+pub(crate) struct Vigil {
+    pub(crate) pings: PingPong,
+    pub(crate) state: Arc<LinkState>,
+    /// How long a connection with open streams may be silent.
+    pub(crate) interval: Duration,
+    /// How long it may go on after a PING.
+    pub(crate) timeout: Duration,
+}
+
+/// The time in which nothing has come.
+struct Silence {
+    since: Instant,
+    /// The connection's reads, which a silence leaves as they are.
+    reads: u64,
+    /// PINGs that were answered, and by nothing else.
+    pings: u32,
+}
+
+impl Vigil {
+    /// Until `driver` ends by itself or is ended here.
+    pub(crate) async fn keep(mut self, mut driver: JoinHandle<()>, metrics: Arc<EndpointMetrics>) {
+        tokio::select! {
+            _ = &mut driver => return,
+            () = self.loss() => {}
+        }
+        tracing::warn!(
+            connection = self.state.id,
+            streams = self.state.in_flight(),
+            "connection gives no sign of life, not even to a PING: given up"
+        );
+        self.state.give_up();
+        metrics.closed.increment("unresponsive");
+        driver.abort();
+    }
+
+    /// Ends when the peer has vanished.
+    async fn loss(&mut self) {
+        // Fine enough that the interval is met to a fifth.
+        let step = (self.interval / 5).max(Duration::from_millis(1));
+        let mut silence = self.silence();
+        loop {
+            sleep(step).await;
+            if self.state.in_flight() == 0 || self.state.traffic.reads() != silence.reads {
+                silence = self.silence();
+            } else if silence.since.elapsed() >= self.patience(silence.pings) {
+                if !self.is_answered(silence.reads).await {
+                    return;
+                }
+                // Only the PING's answer has come, or something with it that will be followed by more.
+                silence = Silence { pings: silence.pings + 1, ..self.silence() };
+            }
+        }
+    }
+
+    fn silence(&self) -> Silence {
+        Silence { since: Instant::now(), reads: self.state.traffic.reads(), pings: 0 }
+    }
+
+    /// How long a silence may last until the next PING, after so many in it.
+    fn patience(&self, pings: u32) -> Duration {
+        if pings < PINGS_AT_INTERVAL { self.interval } else { self.interval.max(POLITE_INTERVAL) }
+    }
+
+    /// Sends a PING; whether anything comes within the timeout.
+    async fn is_answered(&mut self, reads: u64) -> bool {
+        // One that is still on its way, because other frames came before its answer, does as well.
+        let _ = self.pings.send_ping(Ping::opaque());
+        let _ = timeout(self.timeout, poll_fn(|cx| self.pings.poll_pong(cx))).await;
+        self.state.traffic.reads() != reads
+    }
+}
+
+/// As many PINGs in one silence as no gRPC server minds.
+const PINGS_AT_INTERVAL: u32 = 2;
+/// What gRPC servers want between two more.
+const POLITE_INTERVAL: Duration = Duration::from_secs(310);
