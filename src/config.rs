@@ -214,6 +214,8 @@ pub struct Pool {
     pub pending_timeout: Duration,
     /// An idle connection above `min_connections` is closed after this. Default 5 min.
     pub idle_timeout: Duration,
+    /// An HTTP/2 connection takes no new streams after this, give or take a tenth. `None`: never. Default 1 h.
+    pub max_age: Option<Duration>,
     pub ping: Ping,
 }
 

@@ -262,6 +262,7 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
         max_pending,
         pending_timeout,
         idle_timeout,
+        max_age,
         ping: PingKeys { whole: _, interval: ping_interval, timeout: ping_timeout },
     } = pool;
     let Http2Keys { whole: _, stream_window } = http2;
@@ -292,6 +293,7 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
             max_pending: max_pending.value,
             pending_timeout: pending_timeout.value,
             idle_timeout: idle_timeout.value,
+            max_age: max_age.value,
             ping: Ping { interval: ping_interval.value, timeout: ping_timeout.value },
         },
         stream_window_bytes: u32::try_from(stream_window.value).expect("the rule's range fits"),

@@ -164,6 +164,9 @@ section! { PoolKeys {
         "How long one of them waits, then 503.";
     preset idle_timeout: Duration = Time { min_ms: 1 }, "5m",
         "An idle connection above min_connections is closed after this.";
+    preset max_age: Option<Duration> = TimeLimit, "1h",
+        "An HTTP/2 connection takes no new streams after this, give or take a tenth, and its place goes to a fresh\n\
+         one: load that has moved behind a balancer is found again. none for never.";
     below ping: PingKeys,
         "Finds HTTP/2 connections whose peer has vanished without a word.";
 } }

@@ -156,6 +156,7 @@ fn upstream(upstream: &Upstream) -> Tree {
         max_pending,
         pending_timeout,
         idle_timeout,
+        max_age,
         ping: Ping { interval, timeout },
     } = pool;
     let mut parts = vec![
@@ -170,6 +171,7 @@ fn upstream(upstream: &Upstream) -> Tree {
                 ("max_pending", text(max_pending.to_string())),
                 ("pending_timeout", text(time_text(*pending_timeout))),
                 ("idle_timeout", text(time_text(*idle_timeout))),
+                ("max_age", text(max_age.map_or("none".to_owned(), time_text))),
                 (
                     "ping",
                     map([
@@ -454,7 +456,7 @@ mod tests {
             (min_connections, more) in (0u32..100, 1u32..100),
             (max_streams_per_connection, max_pending) in (1u32..100, 0u32..1_000_000),
             (pending_timeout, idle_timeout, connect_timeout) in (times(1), times(1), times(1)),
-            (interval, timeout) in (of(times(1)), times(1)),
+            (max_age, interval, timeout) in (of(times(1)), of(times(1)), times(1)),
             stream_window_bytes in (64u32 << 10)..(16 << 20),
             ca in of(files()),
             server_name in of("[a-z]{1,9}\\.[a-z]{1,9}"),
@@ -477,6 +479,7 @@ mod tests {
                     max_pending,
                     pending_timeout,
                     idle_timeout,
+                    max_age,
                     ping: Ping { interval, timeout },
                 },
                 stream_window_bytes,
@@ -599,6 +602,7 @@ upstreams:
       max_pending: 1024
       pending_timeout: 1s
       idle_timeout: 5m
+      max_age: 1h
       ping:
         interval: 20s
         timeout: 5s

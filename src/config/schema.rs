@@ -149,6 +149,7 @@ mod tests {
                         max_pending: 1024,
                         pending_timeout: Duration::from_secs(1),
                         idle_timeout: Duration::from_mins(5),
+                        max_age: Some(Duration::from_hours(1)),
                         ping: Ping { interval: Some(Duration::from_secs(20)), timeout: Duration::from_secs(5) },
                     },
                     stream_window_bytes: 256 << 10,

@@ -42,6 +42,8 @@ pub struct Target {
     pub connect_timeout: Duration,
     pub stream_window_bytes: u32,
     pub streams_max: u32,
+    /// How long a connection takes new streams.
+    pub max_age: Option<Duration>,
     pub ping: config::Ping,
     /// Present for `h2://`.
     pub tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -144,10 +146,9 @@ impl Target {
         let pings = connection.ping_pong();
         let driver = Driver { connection, gathers, state: state.clone(), metrics: metrics.clone() };
         let driver = tokio::spawn(driver.run());
-        if let (Some(interval), Some(pings)) = (self.ping.interval, pings) {
-            let vigil = Vigil { pings, state: state.clone(), interval, timeout: self.ping.timeout };
-            tokio::spawn(vigil.keep(driver, metrics.clone()));
-        }
+        let pings = pings.expect("nobody has asked for them before");
+        let vigil = Vigil { pings, state: state.clone(), ping: self.ping.clone(), max_age: self.max_age };
+        tokio::spawn(vigil.keep(driver, metrics.clone()));
         Ok(PooledLink(Link::new(handle, state)))
     }
 }

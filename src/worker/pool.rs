@@ -179,7 +179,7 @@ impl Pool {
 
     /// Forgets ended connections, serves the queue, and grows if some still wait.
     fn feed(self: &Rc<Self>) {
-        self.prune();
+        let has_lost_a_busy_one = self.prune();
         if self.share == 0 {
             self.borrow_links();
         }
@@ -203,6 +203,9 @@ impl Pool {
             self.grow("waiting");
         } else if self.share > 0 && live.len() < self.shared.minimum(self.worker) as usize {
             self.grow("minimum");
+        } else if has_lost_a_busy_one {
+            // Where there were streams, more will come: they need not wait for a dial.
+            self.grow("replacement");
         }
         self.show();
     }
@@ -230,8 +233,8 @@ impl Pool {
         }
     }
 
-    /// Lets go of connections that take no more streams; those that run on them go on.
-    fn prune(&self) {
+    /// Lets go of connections that take no more streams; those that run on them go on. True if there are any.
+    fn prune(&self) -> bool {
         let mut ended = Vec::new();
         self.live.borrow_mut().retain_mut(|live| {
             let is_open = live.mux.state.is_open();
@@ -240,7 +243,9 @@ impl Pool {
             }
             is_open
         });
+        let mut is_any_busy = false;
         for (mux, lease, is_hungry) in ended {
+            is_any_busy |= mux.state.in_flight() > 0;
             self.part_from(&mux, is_hungry);
             // A borrowed connection is its owner's to count.
             if lease.is_some() && mux.state.in_flight() > 0 {
@@ -249,6 +254,7 @@ impl Pool {
             // bb8 sees that the connection is closed, and counts it no more.
             drop(lease);
         }
+        is_any_busy
     }
 
     fn part_from(&self, mux: &Rc<Mux>, is_hungry: bool) {

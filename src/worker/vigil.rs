@@ -1,12 +1,15 @@
-//! The watch over one upstream connection: a peer that has vanished without a word is found out.
+//! The watch over one upstream connection: its age, and whether its peer is still there.
 //!
 //! While streams are open and nothing comes, the peer is sent a PING; if nothing comes after that either, the connection
 //! is given up, and its requests with it. gRPC servers end a connection for the third PING too many between two
 //! answers, and call any two within five minutes too many: so the third and those after it wait for so long.
 //!
+//! A connection that has reached its age takes no new streams and finishes its own.
+//!
 //! Runs beside the driver of its connection. Knows no requests. RFC 9113 §6.7.
 
 use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +18,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::mux::LinkState;
+use crate::config;
 use crate::metrics::EndpointMetrics;
 
 /// What is watched, and how patiently.
 pub(crate) struct Vigil {
     pub(crate) pings: PingPong,
     pub(crate) state: Arc<LinkState>,
-    /// How long a connection with open streams may be silent.
-    pub(crate) interval: Duration,
-    /// How long it may go on after a PING.
-    pub(crate) timeout: Duration,
+    pub(crate) ping: config::Ping,
+    /// How long it takes new streams, give or take a tenth.
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// The time in which nothing has come.
@@ -39,8 +42,10 @@ struct Silence {
 impl Vigil {
     /// Until `driver` ends by itself or is ended here.
     pub(crate) async fn keep(mut self, mut driver: JoinHandle<()>, metrics: Arc<EndpointMetrics>) {
+        let retiring = retire(self.state.clone(), self.max_age);
         tokio::select! {
             _ = &mut driver => return,
+            () = retiring => return,
             () = self.loss() => {}
         }
         tracing::warn!(
@@ -55,14 +60,15 @@ impl Vigil {
 
     /// Ends when the peer has vanished.
     async fn loss(&mut self) {
+        let Some(interval) = self.ping.interval else { return std::future::pending().await };
         // Fine enough that the interval is met to a fifth.
-        let step = (self.interval / 5).max(Duration::from_millis(1));
+        let step = (interval / 5).max(Duration::from_millis(1));
         let mut silence = self.silence();
         loop {
             sleep(step).await;
             if self.state.in_flight() == 0 || self.state.traffic.reads() != silence.reads {
                 silence = self.silence();
-            } else if silence.since.elapsed() >= self.patience(silence.pings) {
+            } else if silence.since.elapsed() >= patience(interval, silence.pings) {
                 if !self.is_answered(silence.reads).await {
                     return;
                 }
@@ -76,18 +82,31 @@ impl Vigil {
         Silence { since: Instant::now(), reads: self.state.traffic.reads(), pings: 0 }
     }
 
-    /// How long a silence may last until the next PING, after so many in it.
-    fn patience(&self, pings: u32) -> Duration {
-        if pings < PINGS_AT_INTERVAL { self.interval } else { self.interval.max(POLITE_INTERVAL) }
-    }
-
     /// Sends a PING; whether anything comes within the timeout.
     async fn is_answered(&mut self, reads: u64) -> bool {
         // One that is still on its way, because other frames came before its answer, does as well.
         let _ = self.pings.send_ping(Ping::opaque());
-        let _ = timeout(self.timeout, poll_fn(|cx| self.pings.poll_pong(cx))).await;
+        let _ = timeout(self.ping.timeout, poll_fn(|cx| self.pings.poll_pong(cx))).await;
         self.state.traffic.reads() != reads
     }
+}
+
+/// How long a silence may last until the next PING, after so many in it.
+fn patience(interval: Duration, pings: u32) -> Duration {
+    if pings < PINGS_AT_INTERVAL { interval } else { interval.max(POLITE_INTERVAL) }
+}
+
+/// Lets no new stream on after `max_age`; never ends, because those that run are still watched.
+async fn retire(state: Arc<LinkState>, max_age: Option<Duration>) {
+    if let Some(max_age) = max_age {
+        // 0.9 to 1.1, so that connections which were opened together do not go together.
+        let share = 900 + RandomState::new().hash_one(state.id) % 201;
+        sleep(max_age.mul_f64(share as f64 / 1000.0)).await;
+        if state.close() {
+            tracing::debug!(connection = state.id, "connection has reached its age");
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// As many PINGs in one silence as no gRPC server minds.
