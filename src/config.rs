@@ -208,6 +208,8 @@ pub struct Pool {
     pub max_connections: u32,
     /// Our limit beside the peer's `SETTINGS_MAX_CONCURRENT_STREAMS`; the smaller holds. Default 100.
     pub max_streams_per_connection: u32,
+    /// An HTTP/2 connection that has carried so many is replaced. Default 10^9, a little below the end of the stream ids.
+    pub max_requests_per_connection: u32,
     /// Requests that may wait for a stream, in the whole process per endpoint. Default 1024.
     pub max_pending: u32,
     /// How long one may wait. Default 1 s.

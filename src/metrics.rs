@@ -183,7 +183,7 @@ impl RouteMetrics {
 }
 
 /// Why an upstream connection was opened.
-pub const OPENED: [&str; 5] = ["startup", "minimum", "streams", "replacement", "waiting"];
+pub const OPENED: [&str; 6] = ["startup", "minimum", "streams", "long_lane", "replacement", "waiting"];
 /// Why an upstream connection ended.
 /// `retired`: by us when idle, or after its GOAWAY; `peer_closed`: without a GOAWAY that a request met; `unresponsive`: by
 /// us, when a PING was not answered.

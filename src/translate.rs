@@ -29,6 +29,7 @@ mod target;
 mod trailers;
 
 pub use copy::HeadCopy;
+pub use fields::is_event_stream;
 pub use hop::{Hop, Identity};
 pub use request::{RequestHead, is_removable, is_settable};
 pub use response::{ResponseBody, response_to_http1};

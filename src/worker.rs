@@ -15,6 +15,7 @@ mod exchange;
 mod exclusive;
 mod forward;
 mod http1;
+mod lane;
 mod listener;
 mod local;
 mod mux;
@@ -53,6 +54,7 @@ pub use snapshot::{Snapshot, UpstreamSnapshot};
 
 use crate::metrics::Registry;
 use crate::translate::{Identity, RequestHead};
+use lane::Lane;
 use listener::Accepting;
 use local::Local;
 use routing::EndpointPool;
@@ -132,8 +134,8 @@ impl LoneWorker {
         let routing = self.0.routing();
         let Some(route) = routing.table.find(head) else { return 0 };
         let EndpointPool::Http2(pool) = &route.upstream.endpoints[0].pool else { return 0 };
-        let _other = pool.try_acquire();
-        (0..times).filter(|_| pool.try_acquire().is_some()).count()
+        let _other = pool.try_acquire(Lane::Short);
+        (0..times).filter(|_| pool.try_acquire(Lane::Short).is_some()).count()
     }
 }
 

@@ -158,6 +158,9 @@ section! { PoolKeys {
          carries one request at a time.";
     preset max_streams_per_connection: u32 = Count { min: 1, max: 10_000 }, "100",
         "Requests at once on one HTTP/2 connection; the peer's own limit holds if it is smaller.";
+    preset max_requests_per_connection: u32 = Count { min: 1, max: 1_000_000_000 }, "1000000000",
+        "An HTTP/2 connection that has carried so many makes room for a fresh one; its stream ids end at 2^30. A little\n\
+         below the service's own bound (nginx: keepalive_requests, 1000), no request is ever refused for it.";
     preset max_pending: u32 = Count { min: 0, max: 1_000_000 }, "1024",
         "Requests that may wait for a free stream; above it 503 at once, which keeps memory flat.";
     preset pending_timeout: Duration = Time { min_ms: 1 }, "1s",

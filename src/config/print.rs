@@ -153,6 +153,7 @@ fn upstream(upstream: &Upstream) -> Tree {
         min_connections,
         max_connections,
         max_streams_per_connection,
+        max_requests_per_connection,
         max_pending,
         pending_timeout,
         idle_timeout,
@@ -168,6 +169,7 @@ fn upstream(upstream: &Upstream) -> Tree {
                 ("min_connections", text(min_connections.to_string())),
                 ("max_connections", text(max_connections.to_string())),
                 ("max_streams_per_connection", text(max_streams_per_connection.to_string())),
+                ("max_requests_per_connection", text(max_requests_per_connection.to_string())),
                 ("max_pending", text(max_pending.to_string())),
                 ("pending_timeout", text(time_text(*pending_timeout))),
                 ("idle_timeout", text(time_text(*idle_timeout))),
@@ -455,6 +457,7 @@ mod tests {
             balance in select(vec![Balance::RoundRobin, Balance::LeastRequests]),
             (min_connections, more) in (0u32..100, 1u32..100),
             (max_streams_per_connection, max_pending) in (1u32..100, 0u32..1_000_000),
+            max_requests_per_connection in 1u32..=1_000_000_000,
             (pending_timeout, idle_timeout, connect_timeout) in (times(1), times(1), times(1)),
             (max_age, interval, timeout) in (of(times(1)), of(times(1)), times(1)),
             stream_window_bytes in (64u32 << 10)..(16 << 20),
@@ -476,6 +479,7 @@ mod tests {
                     min_connections,
                     max_connections: min_connections + more,
                     max_streams_per_connection,
+                    max_requests_per_connection,
                     max_pending,
                     pending_timeout,
                     idle_timeout,
@@ -599,6 +603,7 @@ upstreams:
       min_connections: 0
       max_connections: 4
       max_streams_per_connection: 100
+      max_requests_per_connection: 1000000000
       max_pending: 1024
       pending_timeout: 1s
       idle_timeout: 5m

@@ -146,6 +146,7 @@ mod tests {
                         min_connections: 0,
                         max_connections: 4,
                         max_streams_per_connection: 100,
+                        max_requests_per_connection: 1_000_000_000,
                         max_pending: 1024,
                         pending_timeout: Duration::from_secs(1),
                         idle_timeout: Duration::from_mins(5),

@@ -241,6 +241,7 @@ fn target(
         connect_timeout: upstream.connect_timeout,
         stream_window_bytes: upstream.stream_window_bytes,
         streams_max: upstream.pool.max_streams_per_connection,
+        requests_max: upstream.pool.max_requests_per_connection,
         max_age: upstream.pool.max_age,
         ping: upstream.pool.ping.clone(),
         tls,

@@ -19,6 +19,7 @@ pub struct HeadCopy {
     fields: Vec<u8>,
     is_chunked: bool,
     has_cookie_crumbs: bool,
+    wants_event_stream: bool,
 }
 
 impl HeadCopy {
@@ -42,6 +43,7 @@ impl HeadCopy {
             fields: buffer,
             is_chunked: head.is_chunked,
             has_cookie_crumbs: head.has_cookie_crumbs,
+            wants_event_stream: head.wants_event_stream,
         }
     }
 
@@ -66,6 +68,7 @@ impl HeadCopy {
             headers,
             is_chunked: self.is_chunked,
             has_cookie_crumbs: self.has_cookie_crumbs,
+            wants_event_stream: self.wants_event_stream,
         }
     }
 

@@ -21,8 +21,18 @@ pub(super) struct Walk {
     is_chunked: bool,
     has_te: bool,
     is_te_trailers: bool,
+    /// The first thing that the client accepts is an event stream.
+    pub(super) wants_event_stream: bool,
     /// `pseudonym` is among the recipients in Via.
     pub(super) is_loop: bool,
+}
+
+/// Whether a media type, or the first of a list, is `text/event-stream`: the answer then ends when somebody leaves.
+///
+/// Source: HTML, "Server-sent events".
+pub fn is_event_stream(value: &HeaderValue) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    value.as_bytes().get(..TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
 }
 
 /// How the body is delimited.
@@ -46,8 +56,8 @@ impl Walk {
         for (name, value) in headers {
             match *name {
                 // What nearly every request carries comes first: no further comparison for these.
-                header::ACCEPT
-                | header::ACCEPT_ENCODING
+                header::ACCEPT => walk.wants_event_stream |= is_event_stream(value),
+                header::ACCEPT_ENCODING
                 | header::ACCEPT_LANGUAGE
                 | header::CACHE_CONTROL
                 | header::CONTENT_TYPE

@@ -29,6 +29,7 @@ pub struct RequestHead {
     pub(super) headers: HeaderMap,
     pub(super) is_chunked: bool,
     pub(super) has_cookie_crumbs: bool,
+    pub(super) wants_event_stream: bool,
 }
 
 impl RequestHead {
@@ -70,7 +71,8 @@ impl RequestHead {
         walk.strip(&mut headers);
         hop.add_to(&mut headers, version);
         let has_cookie_crumbs = walk.cookie_lines > 1;
-        Ok(Self { method, authority, path: target.path, headers, is_chunked, has_cookie_crumbs })
+        let wants_event_stream = walk.wants_event_stream;
+        Ok(Self { method, authority, path: target.path, headers, is_chunked, has_cookie_crumbs, wants_event_stream })
     }
 
     pub fn method(&self) -> &Method {
@@ -85,6 +87,11 @@ impl RequestHead {
     /// Host and port; `None` for HTTP/1.0 without Host.
     pub fn authority(&self) -> Option<&Authority> {
         self.authority.as_ref()
+    }
+
+    /// The client asks for server-sent events.
+    pub fn wants_event_stream(&self) -> bool {
+        self.wants_event_stream
     }
 
     /// The path without the query, not decoded; `*` for OPTIONS about the whole server.

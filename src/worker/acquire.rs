@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::exchange::Exchange;
 use super::exclusive::{Exclusive, ExclusivePermit};
+use super::lane::Lane;
 use super::mux::StreamPermit;
 use super::pool::Pool;
 use super::routing::{EndpointEntry, EndpointPool, RouteEntry};
@@ -35,6 +36,7 @@ pub(crate) async fn acquire(
     client: &Rc<Client>,
     route: &Rc<RouteEntry>,
     exchange: &mut Exchange,
+    lane: Lane,
     before: Option<&Before>,
 ) -> Result<(Rc<EndpointEntry>, Place), Fault> {
     let upstream = &route.upstream;
@@ -44,7 +46,7 @@ pub(crate) async fn acquire(
     while let Some(endpoint) = upstream.pick(&tried).cloned().or_else(|| last_resort.take()) {
         exchange.attempts += 1;
         let place = match &endpoint.pool {
-            EndpointPool::Http2(pool) => match try_acquire(pool, before) {
+            EndpointPool::Http2(pool) => match try_acquire(pool, lane, before) {
                 Some(permit) => Ok(Place::Http2(pool.clone(), permit)),
                 None => Box::pin(wait(client, pool, exchange)).await.map(|permit| Place::Http2(pool.clone(), permit)),
             },
@@ -57,7 +59,12 @@ pub(crate) async fn acquire(
             }
         };
         match place {
-            Ok(place) => return Ok((endpoint, place)),
+            Ok(place) => {
+                if let (Lane::Long, Place::Http2(_, permit)) = (lane, &place) {
+                    permit.set_long();
+                }
+                return Ok((endpoint, place));
+            }
             Err(fault) => last = fault,
         }
         let may_go_on = matches!(last.answer().retry, Retry::AnotherEndpoint | Retry::Safe)
@@ -70,16 +77,16 @@ pub(crate) async fn acquire(
     Err(last)
 }
 
-fn try_acquire(pool: &Pool, before: Option<&Before>) -> Option<StreamPermit> {
+fn try_acquire(pool: &Pool, lane: Lane, before: Option<&Before>) -> Option<StreamPermit> {
     match before {
-        None => pool.try_acquire(),
+        None => pool.try_acquire(lane),
         Some(before) => pool.try_acquire_beside(before.connection_id),
     }
 }
 
 /// Waits in the pool's queue for up to `pending_timeout`.
 pub(crate) async fn wait(client: &Client, pool: &Rc<Pool>, exchange: &mut Exchange) -> Result<StreamPermit, Fault> {
-    let mut waiting = pool.wait()?;
+    let mut waiting = pool.wait(client.peer.ip())?;
     let since = Instant::now();
     client.arm(since, Some(pool.shared().pool.pending_timeout));
     let waited = poll_fn(|cx| match waiting.poll(cx) {

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
+use super::lane::Lane;
 use super::mux::StreamPermit;
 use super::upload::AbortOnDrop;
 use crate::error::{Fault, UpstreamFault};
@@ -155,6 +156,10 @@ impl RelayBody {
                             continue;
                         }
                         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                        let sent_bytes = self.exchange.as_ref().map_or(0, |exchange| exchange.sent_bytes);
+                        if Lane::of_body(sent_bytes + data.len() as u64) == Lane::Long {
+                            permit.set_long();
+                        }
                         let passed = self.pass(data);
                         // hyper asks no more once it has the promised length, so the end may not be waited for.
                         if is_end || self.left == Some(0) {

@@ -21,6 +21,7 @@ use super::client::Client;
 use super::exchange::{Exchange, Phase};
 use super::exclusive::{Exclusive, ExclusivePermit};
 use super::http1::{UploadBody, UploadState};
+use super::lane::Lane;
 use super::mux::{Failure, StreamPermit, Unwritten};
 use super::pool::Pool;
 use super::request_body::RequestBody;
@@ -102,7 +103,7 @@ impl Call<'_> {
                     }
                     request = back;
                     drop(permit);
-                    permit = match pool.try_acquire() {
+                    permit = match pool.try_acquire(Lane::Short) {
                         Some(permit) => permit,
                         None => Box::pin(wait(self.client, &pool, self.exchange)).await?,
                     };
@@ -127,6 +128,9 @@ impl Call<'_> {
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, stream) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
+        if Lane::of_response(framing, &parts.headers) == Lane::Long {
+            permit.set_long();
+        }
         let source = Source::Http2 { stream, permit };
         let upload = upload.filter(|upload| !upload.is_done());
         let upload = upload.map(|upload| AbortOnDrop(tokio::task::spawn_local(upload.into_last()).abort_handle()));

@@ -42,6 +42,8 @@ pub struct Target {
     pub connect_timeout: Duration,
     pub stream_window_bytes: u32,
     pub streams_max: u32,
+    /// Streams that a connection may carry in its life.
+    pub requests_max: u32,
     /// How long a connection takes new streams.
     pub max_age: Option<Duration>,
     pub ping: config::Ping,
@@ -132,7 +134,7 @@ impl Target {
         };
         let (handle, mut connection): (SendRequest<Bytes>, Connection<UpstreamIo, Bytes>) =
             handshake.await.map_err(|error| not_http2(&error))?;
-        let state = LinkState::new(traffic);
+        let state = LinkState::new(traffic, self.requests_max);
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(Ok(())) if is_http1() => Poll::Ready(Err(UpstreamFault::NotHttp2)),
             Poll::Ready(Ok(())) => Poll::Ready(Err(UpstreamFault::ConnectionLost)),

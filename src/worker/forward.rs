@@ -19,6 +19,7 @@ use super::body::RelayBody;
 use super::call::{Answer, Attempt, Call};
 use super::client::Client;
 use super::exchange::{Exchange, Phase};
+use super::lane::Lane;
 use super::request_body::RequestBody;
 use super::respond::respond;
 use crate::error::{DownstreamFault, Fault, ProxyFault};
@@ -53,6 +54,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
     head.edit(&route.edits, rewrite)?;
     client.limit_request(route.timeouts.request.map(|timeout| exchange.start + timeout));
 
+    let lane = Lane::of_request(&head, incoming.size_hint().exact());
     let mut body =
         (!incoming.is_end_stream()).then(|| RequestBody::new(incoming, body_bytes_max, &client.local.replay));
     exchange.received_bytes = body.as_ref().map(|body| body.received_bytes().clone());
@@ -61,7 +63,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
     loop {
         attempts_left -= 1;
         exchange.phase = Phase::Wait;
-        let (endpoint, place) = acquire(client, &route, exchange, before.as_ref()).await?;
+        let (endpoint, place) = acquire(client, &route, exchange, lane, before.as_ref()).await?;
         exchange.endpoint = Some(endpoint.clone());
         exchange.phase = Phase::ResponseHead;
         let call = Call { client, route: &route, endpoint: &endpoint, exchange };

@@ -2,7 +2,8 @@
 //!
 //! [`Mux`] answers one question for the pool: may another stream be opened here now? The limit is the
 //! smaller of ours and the peer's latest SETTINGS, and zero after GOAWAY. A [`StreamPermit`] is the right
-//! to one stream; dropping it frees the place.
+//! to one stream; dropping it frees the place. A stream is long when its head says so or when it has lived for some
+//! turns of the pool's sweep; which connections carry such, the pool asks here.
 //!
 //! A [`Link`] is the part that crosses threads: bb8 keeps it, and a worker without a connection of its own
 //! borrows it. A [`Mux`] lives on one worker. Knows streams and permits, not routes, waiters or HTTP/1.
@@ -44,6 +45,8 @@ pub(crate) struct LinkState {
     pub(crate) id: u64,
     /// May carry new streams: neither closed, nor going away, nor given up by the pool.
     is_open: AtomicBool,
+    /// The first stream id that is not used (RFC 9113 §5.1.1): odd, and in order.
+    end_stream_id: u32,
     /// The peer's latest `SETTINGS_MAX_CONCURRENT_STREAMS`.
     peer_limit: AtomicU32,
     /// Streams of all workers.
@@ -61,10 +64,11 @@ pub(crate) struct LinkState {
 }
 
 impl LinkState {
-    pub(crate) fn new(traffic: Arc<Traffic>) -> Arc<Self> {
+    pub(crate) fn new(traffic: Arc<Traffic>, requests_max: u32) -> Arc<Self> {
         Arc::new(Self {
             id: next_connection_id(),
             is_open: AtomicBool::new(true),
+            end_stream_id: 2 * requests_max + 1,
             peer_limit: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             has_unwritten: AtomicBool::new(false),
@@ -155,6 +159,8 @@ impl Link {
 pub(crate) trait Room {
     /// Called when a stream of `mux` has ended.
     fn on_release(&self, mux: &Rc<Mux>);
+    /// Called when a stream turns out to be long.
+    fn on_long(&self);
 }
 
 /// One worker's view of a connection.
@@ -165,6 +171,10 @@ pub(crate) struct Mux {
     streams_max: u32,
     /// Streams of this worker.
     in_flight: Cell<u32>,
+    /// Those of them that are not long, by age: opened in this turn of the sweep, and in the last one.
+    young: [Cell<u32>; 2],
+    /// The turns of the sweep so far.
+    turn: Cell<u32>,
     /// Workers that share the connection, this one included.
     sharers: u32,
     idle_since: Cell<Option<Instant>>,
@@ -190,6 +200,8 @@ impl Mux {
             state: link.state,
             streams_max,
             in_flight: Cell::new(0),
+            young: Default::default(),
+            turn: Cell::new(0),
             sharers: sharers.max(1),
             idle_since: Cell::new(Some(Instant::now())),
             room,
@@ -220,9 +232,26 @@ impl Mux {
         let one_more = |in_flight: u32| (in_flight < limit).then_some(in_flight + 1);
         self.state.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
         self.in_flight.set(self.in_flight.get() + 1);
+        self.young[0].set(self.young[0].get() + 1);
         self.metrics.streams.add(1);
         self.metrics.requests.increment();
-        Some(StreamPermit { mux: self.clone(), writes_before: Cell::new(0) })
+        Some(StreamPermit { mux: self.clone(), turn: Cell::new(Some(self.turn.get())), writes_before: Cell::new(0) })
+    }
+
+    /// Streams of this worker that live long or carry bulk.
+    pub(crate) fn long(&self) -> u32 {
+        self.in_flight.get() - self.young[0].get() - self.young[1].get()
+    }
+
+    /// A turn of the sweep: streams of the turn before the last one are long from now on.
+    pub(crate) fn age(&self) {
+        self.turn.set(self.turn.get().wrapping_add(1));
+        self.young[1].set(self.young[0].replace(0));
+    }
+
+    /// The count that a stream is in which was opened in `turn`; none if it is long.
+    fn young(&self, turn: Option<u32>) -> Option<&Cell<u32>> {
+        self.young.get(self.turn.get().wrapping_sub(turn?) as usize)
     }
 
     /// Since when this worker has had no stream here; `None` while it has.
@@ -255,9 +284,12 @@ impl Mux {
         }
     }
 
-    fn release(self: &Rc<Self>) {
+    fn release(self: &Rc<Self>, turn: Option<u32>) {
         let mine = self.in_flight.get() - 1;
         self.in_flight.set(mine);
+        if let Some(count) = self.young(turn) {
+            count.set(count.get() - 1);
+        }
         self.metrics.streams.add(-1);
         self.state.in_flight.fetch_sub(1, Ordering::AcqRel);
         if mine == 0 {
@@ -291,6 +323,8 @@ impl Drop for Mux {
 #[must_use]
 pub(crate) struct StreamPermit {
     mux: Rc<Mux>,
+    /// The turn of the sweep in which it was given; `None` once the stream is known to be long.
+    turn: Cell<Option<u32>>,
     /// The connection's writes before it was given the head.
     writes_before: Cell<u64>,
 }
@@ -328,7 +362,11 @@ impl StreamPermit {
         self.writes_before.set(self.mux.state.traffic.writes());
         match handle.send_request(request, is_end) {
             Ok((response, body)) => {
-                self.mux.state.set_unwritten();
+                let state = &self.mux.state;
+                state.set_unwritten();
+                if response.stream_id().as_u32() + 2 >= state.end_stream_id && state.close() {
+                    tracing::debug!(connection = state.id, "connection has carried its requests");
+                }
                 Ok(Ok((response, body)))
             }
             // The head itself is at fault, or the stream ids are used up; h2 keeps the request.
@@ -345,6 +383,16 @@ impl StreamPermit {
             tracing::debug!(connection = self.mux.state.id, %error, "connection takes no more streams");
             if let (true, Some(code)) = (error.is_go_away() && error.is_remote(), error.reason()) {
                 self.mux.metrics.goaway_received.increment(crate::metrics::h2_code(code.into()));
+            }
+        }
+    }
+
+    /// The stream will live long or carry bulk.
+    pub(crate) fn set_long(&self) {
+        if let Some(count) = self.mux.young(self.turn.take()) {
+            count.set(count.get() - 1);
+            if let Some(room) = self.mux.room.upgrade() {
+                room.on_long();
             }
         }
     }
@@ -387,7 +435,7 @@ pub(crate) type Opened = Result<(ResponseFuture, SendStream<Bytes>), UpstreamFau
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        self.mux.release();
+        self.mux.release(self.turn.get());
     }
 }
 

@@ -4,11 +4,16 @@
 //! connections here. A connection is checked out of bb8 for as long as it carries streams and given back
 //! when it has been idle for a moment. Requests fill the first connections up to a mark, so that few connections
 //! carry much and each write to the socket carries many requests; the pool grows when all are above the mark
-//! or a request has to wait. Waiting is bounded and first in, first out.
+//! or a request has to wait. Waiting is bounded, and clients take turns.
+//!
+//! Streams that live long or carry bulk keep to connections of their own as far as there are any, so that short
+//! requests find room, and are not written behind megabytes. A stream cannot move: where it shows late that one is
+//! long, it is the short ones that go elsewhere.
 //!
 //! Lives on one worker. Does not know what a request is.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -16,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::dial::{DialFailures, Dialer, next_failure};
+use super::lane::Lane;
 use super::mux::{Link, Mux, Room, StreamPermit};
 use super::queue::{Queue, Waiting};
 use super::share::EndpointShared;
@@ -110,13 +116,12 @@ impl Pool {
     /// A place on a live connection, without waiting: no lock, no await, no allocation.
     ///
     /// `None` when there is none, or when others wait already.
-    pub(crate) fn try_acquire(&self) -> Option<StreamPermit> {
+    pub(crate) fn try_acquire(&self, lane: Lane) -> Option<StreamPermit> {
         if !self.queue.is_empty() {
             return None;
         }
         let live = self.live.borrow();
-        if let Some(permit) = live.iter().find(|live| live.mux.has_room_below_mark()).and_then(|live| live.mux.permit())
-        {
+        if let Some(permit) = pick(&live, lane).and_then(Mux::permit) {
             return Some(permit);
         }
         let fullest_last = live.iter().filter(|live| live.mux.has_room()).min_by_key(|live| live.mux.in_flight());
@@ -136,27 +141,32 @@ impl Pool {
         let live = self.live.borrow();
         let other = live.iter().filter(|live| live.mux.state.id != connection_id).find_map(|live| live.mux.permit());
         drop(live);
-        other.or_else(|| self.try_acquire())
+        other.or_else(|| self.try_acquire(Lane::Short))
     }
 
     /// Joins the queue for a place.
     ///
     /// # Errors
-    /// [`ProxyFault::PoolFull`] when `max_pending` requests wait; [`ProxyFault::NoHealthyEndpoint`] when the endpoint has
+    /// [`ProxyFault::PoolFull`] when `max_pending` requests wait, at once, or later in favour of a client with fewer of them;
+    /// [`ProxyFault::NoHealthyEndpoint`] when the endpoint has
     /// been down for a while. Another endpoint may be tried.
     ///
     /// # Cancel safety
     /// Dropping [`Waiting`] gives its place to the next one; a dial in progress goes on and is pooled.
-    pub(crate) fn wait(&self) -> Result<Waiting, Fault> {
+    pub(crate) fn wait(&self, client: IpAddr) -> Result<Waiting, Fault> {
         if self.shared.health.is_down() {
             self.metrics.rejected.increment("unavailable");
             return Err(ProxyFault::NoHealthyEndpoint.into());
         }
-        let Some(pending) = self.shared.enter_queue() else {
+        let pending = if let Some(pending) = self.shared.enter_queue() {
+            pending
+        } else {
+            // Somebody is sent away: this request, or another one.
             self.metrics.rejected.increment("full");
-            return Err(ProxyFault::PoolFull.into());
+            let full = ProxyFault::PoolFull.into();
+            self.queue.give_way(client, full).ok_or(full)?
         };
-        let waiting = self.queue.join(pending, self.metrics.clone());
+        let waiting = self.queue.join(client, pending, self.metrics.clone());
         if let Some(pool) = self.me.upgrade() {
             pool.feed();
         }
@@ -191,7 +201,6 @@ impl Pool {
         for mux in &live {
             self.queue.serve(|| mux.permit());
         }
-        self.queue.drop_gone();
         if self.sharers() > 1 && self.tell_hunger() {
             // A place may have become free before the others could know that this worker waits.
             for mux in &live {
@@ -206,6 +215,8 @@ impl Pool {
         } else if has_lost_a_busy_one {
             // Where there were streams, more will come: they need not wait for a dial.
             self.grow("replacement");
+        } else {
+            self.part_lanes();
         }
         self.show();
     }
@@ -224,6 +235,17 @@ impl Pool {
             }
         }
         is_starving
+    }
+
+    /// Opens a connection for the short streams if long ones take more than an eighth of each.
+    fn part_lanes(&self) {
+        let live = self.live.borrow();
+        let is_taken = |mux: &Mux| mux.long() > mux.limit() / 8;
+        let are_all_taken = !live.is_empty() && live.iter().all(|live| is_taken(&live.mux));
+        drop(live);
+        if are_all_taken && self.share > 0 {
+            self.grow("long_lane");
+        }
     }
 
     fn fail_waiters(&self) {
@@ -345,6 +367,14 @@ impl Pool {
         }
     }
 
+    /// A turn for the streams: some are long from now on.
+    fn age(&self) {
+        for live in &*self.live.borrow() {
+            live.mux.age();
+        }
+        self.part_lanes();
+    }
+
     /// Puts the gauges right.
     fn show(&self) {
         if self.share > 0 {
@@ -370,6 +400,14 @@ impl Room for Pool {
             self.queue.serve(|| mux.permit());
         }
     }
+
+    fn on_long(&self) {
+        if self.live.borrow().len() == 1 && self.share > 0 {
+            self.grow("long_lane");
+        } else {
+            self.part_lanes();
+        }
+    }
 }
 
 impl Drop for Pool {
@@ -381,6 +419,19 @@ impl Drop for Pool {
         // The tasks that wait for a word find the pool gone.
         self.changed.notify_one();
         self.shared.board(self.worker).wanted.notify_one();
+    }
+}
+
+/// The connection below the mark that suits best: for a short stream the first without long ones, or with the
+/// fewest; for a long one that with the most, or else the last.
+fn pick(live: &[Live], lane: Lane) -> Option<&Rc<Mux>> {
+    let mut below_mark = live.iter().map(|live| &live.mux).filter(|mux| mux.has_room_below_mark());
+    match lane {
+        Lane::Short => {
+            let first = below_mark.next()?;
+            if first.long() == 0 { Some(first) } else { below_mark.chain([first]).min_by_key(|mux| mux.long()) }
+        }
+        Lane::Long => below_mark.max_by_key(|mux| mux.long()),
     }
 }
 
@@ -460,6 +511,7 @@ async fn sweep(pool: Weak<Pool>) {
         tokio::time::sleep(IDLE_BEFORE_RETURN).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.return_idle();
+        pool.age();
         pool.show();
         if pool.live.borrow().is_empty() {
             pool.is_sweeping.set(false);

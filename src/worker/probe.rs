@@ -64,6 +64,7 @@ impl Target {
             connect_timeout: self.connect_timeout,
             stream_window_bytes: self.stream_window_bytes,
             streams_max: self.streams_max,
+            requests_max: self.requests_max,
             max_age: None,
             ping: self.ping.clone(),
             tls: None,

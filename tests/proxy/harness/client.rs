@@ -3,7 +3,7 @@
 mod h1;
 mod raw;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio_rustls::TlsConnector;
 
@@ -15,6 +15,12 @@ use super::wire::{Socket, Wire};
 /// Opens a keep-alive connection that sends well-formed requests.
 pub async fn h1(address: SocketAddr) -> Client {
     Client::new(plain(address).await, address.to_string())
+}
+
+/// As [`h1`], from an address of this machine.
+pub async fn h1_from(source: IpAddr, address: SocketAddr) -> Client {
+    let connecting = Socket::connect_from(source, address);
+    Client::new(Wire::new(within("connection", connecting).await.expect("the address accepts")), address.to_string())
 }
 
 pub async fn h1_tls(address: SocketAddr, connector: &TlsConnector) -> Client {

@@ -3,6 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/bytes/N` | N bytes of the request's [`pattern`] |
+//! | `/unsized/N` | the same without a content-length |
 //! | `/echo`, anything else | the request's body, piece by piece |
 //! | `/head` | the head as received, as JSON |
 //! | `/upload` | the number of body bytes |
@@ -40,6 +41,11 @@ pub async fn by_path(mut exchange: Exchange) -> Result<(), Ending> {
     let number: usize = argument.parse().unwrap_or(0);
     match name {
         "bytes" => bytes(exchange, number).await,
+        "unsized" => {
+            exchange.start(exchange.response(200))?;
+            let body = pattern(&exchange.id, number);
+            exchange.finish(body).await
+        }
         "head" => head(exchange).await,
         "upload" => upload(exchange).await,
         "status" => answer_after_body(exchange, number, "").await,

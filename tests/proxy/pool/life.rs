@@ -1,0 +1,64 @@
+//! Connections that are replaced before their service would do it: by age, and by what they have carried.
+
+use super::{ask, pooled, rest, yaml};
+use crate::harness::load::{self, Load, judge};
+use crate::harness::{client, origin, proxy, scripted};
+
+#[tokio::test]
+async fn a_connection_that_has_reached_its_age_finishes_its_streams_beside_a_fresh_one() {
+    let service = scripted::service().await;
+    let proxy = pooled(&service, "max_connections: 1, pending_timeout: 20s, max_age: 100ms");
+    let mut old_peer = service.accept_with(&[]).await;
+    let old = ask(&proxy, 1).await;
+    let old_head = old_peer.expect_headers().await;
+    // Nobody asks for it: it is dialled because the old one was in use.
+    let mut new_peer = service.accept_with(&[]).await;
+    let new = ask(&proxy, 1).await;
+    let new_head = new_peer.expect_headers().await;
+    new_peer.answer(&new_head, 200, "new").await;
+    old_peer.answer(&old_head, 200, "old").await;
+    for (clients, text) in [(new, "new"), (old, "old")] {
+        for client in clients {
+            assert_eq!(rest(client).await.text(), text);
+        }
+    }
+    old_peer.expect_closed().await;
+    assert_eq!(proxy.counts().opened["replacement"], 1);
+}
+
+#[tokio::test]
+async fn connections_that_age_quickly_lose_nothing_under_load() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&yaml(&origin, 2, "max_connections: 2, pending_timeout: 20s, max_age: 20ms"));
+    let load = Load { connections: 32, requests: 5000, body_bytes: 0..=1024, ..Load::default() };
+    let client = load::start(proxy.address(), load).finish().await;
+    let log = origin.log();
+    let verdict = judge(&client, [&*log]);
+    verdict.assert_clean();
+    assert_eq!(verdict.answered, 5000, "{verdict:?}");
+    assert!(log.connections.len() >= 10, "{} connections", log.connections.len());
+}
+
+#[tokio::test]
+async fn a_connection_that_has_carried_its_requests_is_replaced() {
+    let origin = origin::h2().start();
+    let proxy = pooled(&origin, "max_connections: 1, max_requests_per_connection: 3");
+    let mut client = client::h1(proxy.address()).await;
+    for _ in 0..7 {
+        assert_eq!(client.get("/status/200").await.status(), 200);
+    }
+    let per_connection = origin.log().connections.iter().map(|connection| connection.requests).collect::<Vec<_>>();
+    assert_eq!(per_connection, [3, 3, 1]);
+}
+
+#[tokio::test]
+async fn connections_that_are_replaced_often_lose_nothing_under_load() {
+    let origin = origin::h2().start();
+    let proxy = pooled(&origin, "max_connections: 2, pending_timeout: 20s, max_requests_per_connection: 50");
+    let load = Load { connections: 32, requests: 5000, body_bytes: 0..=1024, ..Load::default() };
+    let client = load::start(proxy.address(), load).finish().await;
+    let verdict = judge(&client, [&*origin.log()]);
+    verdict.assert_clean();
+    assert_eq!(verdict.answered, 5000, "{verdict:?}");
+    assert!(origin.log().connections.len() >= 100, "{} connections", origin.log().connections.len());
+}
