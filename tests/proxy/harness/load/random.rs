@@ -30,8 +30,8 @@ impl Random {
     }
 }
 
-/// `TRUNKLINE_TEST_SEED`, or a new one.
-pub fn seed() -> u64 {
+/// The seed in this environment variable, or a new one.
+pub fn seed(variable: &str) -> u64 {
     let fresh = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| u64::from(now.subsec_nanos()));
-    std::env::var("TRUNKLINE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh)
+    std::env::var(variable).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh)
 }
