@@ -461,14 +461,14 @@ async fn answer_borrowers(pool: Weak<Pool>, shared: Arc<EndpointShared>, worker:
     }
 }
 
-/// Gives idle connections back until none is left.
+/// Gives idle connections back, and counts those that bb8 still keeps, until none is left.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(IDLE_BEFORE_RETURN).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.return_idle();
         pool.show();
-        if pool.live.borrow().is_empty() {
+        if pool.live.borrow().is_empty() && pool.bb8.state().idle_connections == 0 {
             pool.is_sweeping.set(false);
             return;
         }

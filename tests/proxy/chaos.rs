@@ -33,10 +33,13 @@ enum Fault {
     Crash,
     Absence,
     Silence,
+    /// Most of the above, one on top of the other.
+    Several,
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    /// Those that the soak chooses from.
+    const ALL: [Self; 10] = [
         Self::GracefulGoaway,
         Self::GoawayUnderLongStreams,
         Self::GoawayBelowStreams,
@@ -46,6 +49,7 @@ impl Fault {
         Self::Crash,
         Self::Absence,
         Self::Silence,
+        Self::Several,
     ];
 
     const fn name(self) -> &'static str {
@@ -60,6 +64,7 @@ impl Fault {
             Self::Crash => "crash (RST)",
             Self::Absence => "service away for 300 ms",
             Self::Silence => "black hole",
+            Self::Several => "several at once",
         }
     }
 
@@ -117,6 +122,20 @@ impl Fault {
                 service.fall_silent().await;
                 sleep(STROKE / 3).await;
                 service.look_inside().await;
+            }
+            Self::Several => {
+                service.goaway_every(150);
+                service.refuse_every(40);
+                service.send_empty_data(true);
+                service.limit(8);
+                served(service, 50).await;
+                service.goaway_below();
+                service.limit(0);
+                sleep(STROKE / 3).await;
+                service.limit(4);
+                served(service, 50).await;
+                service.crash();
+                served(service, 50).await;
             }
         }
         service.calm_down();

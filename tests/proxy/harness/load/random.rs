@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers that belong to one request of a load.
+    /// The numbers that belong to one request of a load, or to whatever else is counted.
     pub fn of(seed: u64, request: u64) -> Self {
         let mut random = Self(seed ^ request.wrapping_mul(0xA24B_AED4_963E_E407));
         random.next();
@@ -19,6 +19,13 @@ impl Random {
 
     pub fn within(&mut self, range: &RangeInclusive<u64>) -> u64 {
         range.start() + self.next() % (range.end() - range.start() + 1)
+    }
+
+    /// In another order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.within(&(0..=at as u64)) as usize);
+        }
     }
 
     fn next(&mut self) -> u64 {
