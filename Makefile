@@ -4,7 +4,7 @@
 PROFILE ?= profiling
 CARGO ?= cargo
 
-.PHONY: help test test-debug test-heavy test-peers counts peers check fmt clippy doc deny demo bench versus
+.PHONY: help test test-debug test-heavy test-peers counts peers check fmt clippy doc deny demo bench versus chaos
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -16,6 +16,10 @@ test-debug: ## the tests that need no other program
 
 test-heavy: ## the loads that only an optimised build can carry
 	$(CARGO) test --locked --profile $(PROFILE) --test proxy -- --ignored --test-threads=1
+
+CHAOS_SECONDS ?= 60
+chaos: ## random faults of the service under mixed load, for CHAOS_SECONDS; CHAOS_SEED repeats a run: tests/proxy/chaos
+	CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --locked --profile $(PROFILE) --test proxy chaos::soak -- --show-output
 
 test-peers: ## nginx, nghttpd, curl, wrk and h2load around the optimised binary
 	$(CARGO) test --locked --profile $(PROFILE) --test peers -- --test-threads=1 --show-output

@@ -33,6 +33,8 @@ const IDLE_BEFORE_RETURN: Duration = Duration::from_secs(1);
 /// Between a failed dial and the next, doubling.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// While requests wait they see at least so many dials, or a service that is back in time would be found out too late.
+const DIALS_PER_WAIT: u32 = 8;
 
 type Lease = bb8::PooledConnection<'static, Dialer>;
 
@@ -481,8 +483,13 @@ async fn grow(pool: Weak<Pool>, reason: &'static str) {
                 }
             }
         }
+        let pause_max = if pool.queue.is_empty() {
+            BACKOFF_MAX
+        } else {
+            (pool.shared.pool.pending_timeout / DIALS_PER_WAIT).clamp(BACKOFF_MIN, BACKOFF_MAX)
+        };
         drop(pool);
-        tokio::time::sleep(backoff).await;
+        tokio::time::sleep(backoff.min(pause_max)).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
@@ -505,7 +512,7 @@ async fn answer_borrowers(pool: Weak<Pool>, shared: Arc<EndpointShared>, worker:
     }
 }
 
-/// Gives idle connections back until none is left.
+/// Gives idle connections back, and counts those that bb8 still keeps, until none is left.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(IDLE_BEFORE_RETURN).await;
@@ -513,7 +520,7 @@ async fn sweep(pool: Weak<Pool>) {
         pool.return_idle();
         pool.age();
         pool.show();
-        if pool.live.borrow().is_empty() {
+        if pool.live.borrow().is_empty() && pool.bb8.state().idle_connections == 0 {
             pool.is_sweeping.set(false);
             return;
         }

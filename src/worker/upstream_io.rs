@@ -6,7 +6,10 @@
 //! gathers, a flush is put off and small writes are copied behind each other; the driver's next poll sends them as one. Reads are
 //! held back meanwhile, so that what waits to be written keeps its place before any answer to what comes.
 //!
-//! Runs on one worker. Knows bytes, not frames.
+//! h2 ends a connection, and every stream on it, at the 101st empty DATA frame of its life. Such a frame says nothing
+//! unless it ends its stream, so it is taken out here.
+//!
+//! Runs on one worker. Knows bytes, and of frames only where they begin. RFC 9113 §4.1, §6.1.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -26,8 +29,10 @@ pub struct UpstreamIo {
     is_begun: bool,
     /// The driver polls again at once: until then nothing is read, and what is written is gathered.
     gathers: Arc<AtomicBool>,
-    /// Read, and not yet asked for. Holds no memory between turns.
+    /// Read, and not yet asked for. Holds no memory between turns, unless a frame's header has come in part.
     ahead: BytesMut,
+    /// What `ahead` begins with of a frame that has been let pass; 0 when it begins with a frame's header.
+    frame_left_bytes: usize,
     /// Gathered, and not written. Holds no memory between turns.
     gathered: BytesMut,
 }
@@ -79,6 +84,7 @@ impl UpstreamIo {
             is_begun: false,
             gathers: Arc::default(),
             ahead: BytesMut::new(),
+            frame_left_bytes: 0,
             gathered: BytesMut::new(),
         }
     }
@@ -100,6 +106,7 @@ impl UpstreamIo {
 
     /// Reads as much as is there, up to [`AHEAD_BYTES`]. Ready with nothing read at the peer's end.
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let start = self.ahead.len();
         self.ahead.reserve(AHEAD_BYTES);
         let polled = pin!(self.stream.read_buf(&mut self.ahead)).poll(cx);
         if matches!(polled, Poll::Ready(Ok(_))) {
@@ -109,14 +116,38 @@ impl UpstreamIo {
             Poll::Ready(Ok(_)) if !self.is_begun => {
                 let mut first = self.first_bytes.lock().unwrap_or_else(PoisonError::into_inner);
                 let wanted = FIRST_BYTES.saturating_sub(first.len());
-                first.extend_from_slice(&self.ahead[..self.ahead.len().min(wanted)]);
+                let come = &self.ahead[start..];
+                first.extend_from_slice(&come[..come.len().min(wanted)]);
                 self.is_begun = first.len() == FIRST_BYTES;
             }
-            Poll::Ready(Ok(_)) => {}
             // Nothing more will come for a while.
-            Poll::Ready(Err(_)) | Poll::Pending => self.ahead = BytesMut::new(),
+            Poll::Ready(Err(_)) | Poll::Pending if start == 0 => self.ahead = BytesMut::new(),
+            _ => {}
         }
         polled.map_ok(|_| ())
+    }
+
+    /// How many bytes of `ahead` may pass at once, `room` at most; none while a frame's header is incomplete.
+    fn passable_bytes(&mut self, room: usize) -> usize {
+        let mut passable = 0;
+        loop {
+            let step = self.frame_left_bytes.min(self.ahead.len() - passable).min(room - passable);
+            passable += step;
+            self.frame_left_bytes -= step;
+            if self.frame_left_bytes > 0 || passable == room {
+                return passable;
+            }
+            let Some(header) = self.ahead[passable..].first_chunk::<FRAME_HEADER_BYTES>() else { return passable };
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
+            let says_nothing = length == 0 && header[3] == FRAME_DATA && header[4] & FLAG_END_STREAM == 0;
+            if !says_nothing {
+                self.frame_left_bytes = FRAME_HEADER_BYTES + length;
+            } else if passable == 0 {
+                self.ahead.advance(FRAME_HEADER_BYTES);
+            } else {
+                return passable;
+            }
+        }
     }
 
     fn is_gathering(&self) -> bool {
@@ -190,13 +221,21 @@ impl AsyncRead for UpstreamIo {
         if self.is_gathering() {
             return Poll::Pending;
         }
-        if self.ahead.is_empty() {
-            ready!(self.poll_read_ahead(cx))?;
+        loop {
+            let mut bytes = self.passable_bytes(buf.remaining());
+            if bytes == 0 {
+                let before = self.ahead.len();
+                ready!(self.poll_read_ahead(cx))?;
+                if self.ahead.len() > before {
+                    continue;
+                }
+                // The peer's end, be it within a header: h2 is to see that it was cut.
+                bytes = before.min(buf.remaining());
+            }
+            buf.put_slice(&self.ahead[..bytes]);
+            self.ahead.advance(bytes);
+            return Poll::Ready(Ok(()));
         }
-        let bytes = self.ahead.len().min(buf.remaining());
-        buf.put_slice(&self.ahead[..bytes]);
-        self.ahead.advance(bytes);
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -240,6 +279,9 @@ impl AsyncWrite for UpstreamIo {
 
 /// h2 asks for a frame at a time, and each read of a socket costs a system call and an acknowledgement.
 const AHEAD_BYTES: usize = 64 * 1024;
+const FRAME_HEADER_BYTES: usize = 9;
+const FRAME_DATA: u8 = 0;
+const FLAG_END_STREAM: u8 = 1;
 /// As much of the peer's beginning as tells the protocol.
 const FIRST_BYTES: usize = 8;
 /// A larger write is not copied: it goes out at once, behind what has been gathered.

@@ -14,4 +14,5 @@ mod exchanges;
 mod harness;
 mod life;
 mod load;
+mod loss;
 mod system_calls;

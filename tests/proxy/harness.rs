@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "topics use different parts of the harness")]
 
+pub mod binary;
 pub mod client;
 pub mod counts;
 pub mod load;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test harness: a panic is how it reports")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
 
+mod chaos;
 mod counters;
 mod drain;
 mod faults;

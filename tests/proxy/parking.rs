@@ -3,16 +3,15 @@
 //! A connection is parked about a second after its last answer, and the gauge says so. Where a connection is not to be
 //! parked, nothing says so: another one that became idle later, and is parked, shows that the moment has passed.
 
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use http::Request;
 use trunkline::control::Ending;
 
+use crate::harness::binary::Binary;
 use crate::harness::client::{Client, RawClient};
 use crate::harness::proxy::Proxy;
-use crate::harness::watched::{BOUND, within};
+use crate::harness::watched::BOUND;
 use crate::harness::{client, origin, process, proxy};
 
 #[tokio::test]
@@ -183,12 +182,13 @@ async fn ten_thousand_idle_clients_cost_less_than_four_kibibytes_each_and_are_an
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let origin = origin::h2().compact_log().start();
     let address = origin::ReservedAddress::new().address();
-    let proxy = Running::start(address, &format!("h2c://{origin}")).await;
+    let arguments = ["proxy", "--listen", &address.to_string(), "--to", &format!("h2c://{origin}")];
+    let proxy = Binary::start(&arguments, address).await;
     let mut clients = Vec::new();
     for _ in 0..100 {
         client::h1(address).await.get("/bytes/65").await;
     }
-    let before = process::resident_bytes_of(proxy.0.id());
+    let before = process::resident_bytes_of(proxy.id());
     for _ in 0..CLIENTS {
         let mut client = client::h1(address).await;
         assert_eq!(client.get("/bytes/65").await.status(), 200);
@@ -199,7 +199,7 @@ async fn ten_thousand_idle_clients_cost_less_than_four_kibibytes_each_and_are_an
     let settled = async {
         while per_client >= 4096 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            per_client = process::resident_bytes_of(proxy.0.id()).saturating_sub(before) / CLIENTS;
+            per_client = process::resident_bytes_of(proxy.id()).saturating_sub(before) / CLIENTS;
         }
     };
     let is_settled = tokio::time::timeout(BOUND, settled).await.is_ok();
@@ -207,26 +207,6 @@ async fn ten_thousand_idle_clients_cost_less_than_four_kibibytes_each_and_are_an
     assert!(is_settled, "{per_client} bytes per idle client");
     for client in &mut clients {
         assert_eq!(client.get("/bytes/65").await.status(), 200);
-    }
-}
-
-/// The binary, ended with the test.
-struct Running(Child);
-
-impl Running {
-    async fn start(listen: SocketAddr, upstream: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
-        command.args(["proxy", "--listen", &listen.to_string(), "--to", upstream]);
-        let running = Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        within("listening proxy", async { while tokio::net::TcpStream::connect(listen).await.is_err() {} }).await;
-        running
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -13,7 +13,7 @@ use super::{poll, programs};
 pub struct Nghttpd {
     pub files: Files,
     address: ReservedAddress,
-    _process: Process,
+    process: Process,
 }
 
 impl Nghttpd {
@@ -41,7 +41,16 @@ impl Nghttpd {
             assert!(!process.has_ended(), "nghttpd ended early:\n{}", process.text());
             TcpStream::connect(address.socket_address()).ok()
         });
-        Self { files, address, _process: process }
+        Self { files, address, process }
+    }
+
+    /// Stops it where it is, with every connection open; the kernel goes on accepting for it.
+    pub fn freeze(&self) {
+        self.process.signal_all("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.process.signal_all("CONT");
     }
 
     /// `127.0.0.1:PORT`.

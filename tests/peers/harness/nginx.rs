@@ -66,6 +66,21 @@ impl Nginx {
         _ = std::fs::remove_file(self.files.path().join("status.sock"));
     }
 
+    /// Ends it at once, workers included.
+    pub fn kill(&mut self) {
+        drop(self.process.take().expect("a running nginx"));
+        _ = std::fs::remove_file(self.files.path().join("status.sock"));
+    }
+
+    /// Stops it where it is, workers included, with every connection open; the kernel goes on accepting for it.
+    pub fn freeze(&self) {
+        self.process.as_ref().expect("a running nginx").signal_all("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.process.as_ref().expect("a running nginx").signal_all("CONT");
+    }
+
     /// Requests since its start; `None` while nobody answers.
     pub fn requests(&self) -> Option<u64> {
         let mut stream = UnixStream::connect(self.files.path().join("status.sock")).ok()?;

@@ -36,6 +36,11 @@ impl Process {
         assert!(kill(signal, &self.child.id().to_string()), "{}: cannot send SIG{signal}", self.name);
     }
 
+    /// Sends a signal to the leader and all that it has started.
+    pub fn signal_all(&self, signal: &str) {
+        assert!(kill(signal, &format!("-{}", self.child.id())), "{}: cannot send SIG{signal}", self.name);
+    }
+
     /// Waits for a line in which `find` finds something.
     #[track_caller]
     pub fn wait_for_line<T>(&mut self, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> T {

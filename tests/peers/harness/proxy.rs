@@ -55,6 +55,12 @@ impl Proxy {
         format!("http://{}{path}", self.address)
     }
 
+    /// Waits for a line of its log with this text.
+    #[track_caller]
+    pub fn wait_for_log(&mut self, text: &str) {
+        self.process.wait_for_line(text, |line| line.contains(text).then_some(()));
+    }
+
     pub fn signal(&self, signal: &str) {
         self.process.signal(signal);
     }

@@ -13,7 +13,7 @@
 
 mod driver;
 pub mod judge;
-mod random;
+pub mod random;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -45,6 +45,8 @@ pub struct Load {
     pub rate: Option<u64>,
     /// A request without an answer after this is a failure.
     pub request_timeout: Duration,
+    /// `None`: `TRUNKLINE_TEST_SEED`, or a new one.
+    pub seed: Option<u64>,
 }
 
 impl Default for Load {
@@ -58,14 +60,18 @@ impl Default for Load {
             delay_ms: 1..=5,
             rate: None,
             request_timeout: Duration::from_secs(30),
+            seed: None,
         }
     }
 }
 
 /// Starts the load against `address`.
 pub fn start(address: SocketAddr, load: Load) -> Running {
-    let seed = seed();
-    eprintln!("load: TRUNKLINE_TEST_SEED={seed}");
+    let seed = load.seed.unwrap_or_else(|| {
+        let seed = seed("TRUNKLINE_TEST_SEED");
+        eprintln!("load: TRUNKLINE_TEST_SEED={seed}");
+        seed
+    });
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(load.connections);
     let shared = Arc::new(Shared {
         load,
@@ -107,6 +113,10 @@ impl Running {
     #[track_caller]
     pub fn wait_for(&self, is_met: impl FnMut(&Progress) -> bool) -> impl Future<Output = ()> {
         self.shared.progress.wait_for(is_met)
+    }
+
+    pub fn progress(&self) -> Progress {
+        *self.shared.progress.read()
     }
 
     /// Begins no further request.

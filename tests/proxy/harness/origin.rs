@@ -11,6 +11,7 @@ mod h2;
 pub mod log;
 pub mod raw_h1;
 mod socket;
+pub mod unruly;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +31,7 @@ use self::exchange::Exchange;
 use self::log::{Closing, Ending, Log};
 pub use self::raw_h1::raw_h1;
 pub use self::socket::{ReservedAddress, reset_on_close};
+pub use self::unruly::{Unruly, unruly};
 use super::tls::Identity;
 use super::watched::{Watched, within};
 

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use loona_hpack::Decoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::frame::{
     ACK, CONTINUATION, END_HEADERS, END_STREAM, Frame, HEADERS, Head, PING, RawFrame, SETTINGS, encode,
@@ -20,6 +20,9 @@ pub struct Writer {
     pub half: Mutex<Option<OwnedWriteHalf>>,
     pub is_acking_settings: AtomicBool,
     pub is_acking_pings: AtomicBool,
+    /// What comes stays in the kernel's buffer.
+    pub is_deaf: AtomicBool,
+    pub hears_again: Notify,
 }
 
 impl Writer {
@@ -40,6 +43,9 @@ pub async fn read(mut half: OwnedReadHalf, writer: Arc<Writer>, frames: mpsc::Un
     }
     let mut decoder = Decoder::new();
     loop {
+        while writer.is_deaf.load(Ordering::Relaxed) {
+            writer.hears_again.notified().await;
+        }
         let frame = match RawFrame::read(&mut half).await {
             Ok(Some(frame)) if frame.kind == HEADERS => head(&mut half, frame, &mut decoder).await.map(Frame::Headers),
             Ok(Some(frame)) => Some(frame.meaning()),

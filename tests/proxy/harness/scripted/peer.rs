@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::connection::{self, Writer};
@@ -33,12 +33,14 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         let (read_half, write_half) = stream.into_split();
         let writer = Arc::new(Writer {
             half: Mutex::new(Some(write_half)),
             is_acking_settings: AtomicBool::new(true),
             is_acking_pings: AtomicBool::new(true),
+            is_deaf: AtomicBool::new(false),
+            hears_again: Notify::new(),
         });
         let (sender, frames) = mpsc::unbounded_channel();
         let reader = tokio::spawn(connection::read(read_half, writer.clone(), sender));
@@ -53,6 +55,19 @@ impl Peer {
     /// Leaves PING unanswered from now on, as a dead peer does.
     pub fn stop_acking_pings(&self) {
         self.writer.is_acking_pings.store(false, Ordering::Relaxed);
+    }
+
+    /// Becomes a black hole: reads one frame more at most and acknowledges nothing. What is sent is up to the script.
+    pub fn fall_silent(&self) {
+        self.stop_acking_settings();
+        self.stop_acking_pings();
+        self.writer.is_deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads again, acknowledging nothing, to tell what a black hole has swallowed.
+    pub fn hear_again(&self) {
+        self.writer.is_deaf.store(false, Ordering::Relaxed);
+        self.writer.hears_again.notify_one();
     }
 
     // What to send.
@@ -123,6 +138,11 @@ impl Peer {
 
     pub async fn raw(&self, bytes: impl AsRef<[u8]>) {
         self.writer.write(bytes.as_ref()).await;
+    }
+
+    /// Ends our direction (FIN) and goes on reading.
+    pub async fn finish(&self) {
+        self.writer.half.lock().await.take();
     }
 
     /// Ends the connection in order (FIN), before this returns.
@@ -248,6 +268,11 @@ impl Peer {
         .await;
         self.waiting.clear();
         gathered
+    }
+
+    /// The next frame, whatever it is; `None` after the last. For services that expect nothing in particular.
+    pub async fn next(&mut self) -> Option<Frame> {
+        self.frames.recv().await
     }
 
     /// Takes the first frame that `pick` accepts; the others wait, in order.
