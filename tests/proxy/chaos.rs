@@ -166,20 +166,24 @@ struct Score {
     wrong: Vec<String>,
     /// On a connection that broke under them.
     cut: usize,
+    /// The longest that one of those was kept waiting.
+    cut_after_max: Duration,
+    /// Connections that the service has broken.
+    broken: usize,
     seed: u64,
 }
 
 impl Score {
-    /// Joins the clients' log with the service's, which has broken `breaks` connections by a reset meanwhile.
-    fn of(client: &ClientLog, service: &Unruly, breaks: usize) -> Self {
+    /// Joins the clients' log with the service's, which has broken so many connections meanwhile.
+    fn of(client: &ClientLog, service: &Unruly, broken: usize) -> Self {
         let (log, tally) = (service.log(), service.tally());
         let verdict = judge(client, [&*log]);
-        let mut score = Self { requests: client.records.len(), seed: client.seed, ..Self::default() };
+        let mut score = Self { requests: client.records.len(), broken, seed: client.seed, ..Self::default() };
         score.doubled = verdict.doubled;
         score.wrong = verdict.wrong;
         score.wrong.extend(verdict.invented.iter().map(|number| format!("{number} was answered by nobody")));
         // Each client had one request at most on the connections that were reset.
-        let mut unread_max = breaks * CLIENTS;
+        let mut unread_max = broken * CLIENTS;
         for record in
             client.records.iter().filter(|record| !matches!(record.outcome, Outcome::Answered | Outcome::Wrong))
         {
@@ -195,6 +199,7 @@ impl Score {
             };
             if was_cut && is_cut_honestly(record) {
                 score.cut += 1;
+                score.cut_after_max = score.cut_after_max.max(Duration::from_micros(record.latency_us.into()));
             } else {
                 score.lost.push(format!("{record:?}"));
             }
@@ -212,6 +217,8 @@ impl Score {
         self.doubled.extend(other.doubled);
         self.wrong.extend(other.wrong);
         self.cut += other.cut;
+        self.cut_after_max = self.cut_after_max.max(other.cut_after_max);
+        self.broken += other.broken;
     }
 }
 
@@ -222,8 +229,9 @@ fn is_cut_honestly(record: &Record) -> bool {
 
 impl fmt::Debug for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, lost, doubled, wrong, cut, seed } = self;
-        writeln!(f, "{requests} requests (TRUNKLINE_TEST_SEED={seed}), {cut} cut")?;
+        let Self { requests, lost, doubled, wrong, cut, cut_after_max, broken, seed } = self;
+        writeln!(f, "{requests} requests (TRUNKLINE_TEST_SEED={seed})")?;
+        writeln!(f, "  cut {cut} on {broken} connections, after {cut_after_max:.1?} at most")?;
         writeln!(f, "  lost {}: {:#?}", lost.len(), lost.iter().take(10).collect::<Vec<_>>())?;
         writeln!(f, "  doubled {}: {:?}", doubled.len(), doubled.iter().take(10).collect::<Vec<_>>())?;
         writeln!(f, "  wrong {}: {:#?}", wrong.len(), wrong.iter().take(10).collect::<Vec<_>>())

@@ -52,6 +52,45 @@ async fn requests_on_a_black_hole_are_answered_504_and_the_next_goes_to_a_fresh_
     hole.expect_closed().await;
 }
 
+/// Heads fill the socket's buffers, until nothing more can be written.
+#[tokio::test]
+async fn requests_that_found_no_room_in_a_black_holes_socket_are_moved() {
+    const HEAD_BYTES: usize = 60_000;
+    const WRITTEN: i64 = 90;
+    const UNWRITTEN: usize = 5;
+    let service = scripted::service().await;
+    let proxy = before(&service, "interval: 1s, timeout: 1s");
+    let hole = service.accept_with(&[]).await;
+    hole.fall_silent();
+    let mut clients = Vec::new();
+    for _ in 0..WRITTEN {
+        let mut client = client::h1(proxy.address()).await;
+        let request = Request::get("/written").header("x-large", "x".repeat(HEAD_BYTES)).body(()).unwrap();
+        client.start(&request, false).await.unwrap();
+        clients.push(client);
+    }
+    proxy.wait_for(|counts| counts.streams == WRITTEN).await;
+    let mut moved = Vec::new();
+    for _ in 0..UNWRITTEN {
+        moved.push(get(&proxy, "/unwritten").await);
+    }
+    let fresh = service.accept_any_time().await;
+    let answering = fresh.answer_all("fresh");
+    for mut client in moved {
+        assert_eq!(client.head().await.unwrap().status(), Ok(200), "{:?}", proxy.counts());
+    }
+    let mut lost = 0;
+    for mut client in clients {
+        let status = client.head().await.unwrap().status();
+        assert!(matches!(status, Ok(200 | 504)), "{status:?}");
+        lost += u64::from(status == Ok(504));
+    }
+    answering.abort();
+    let counts = proxy.counts();
+    assert_eq!(counts.faults, [("ping_timeout", lost)].into());
+    assert!(counts.retries["unwritten"] >= UNWRITTEN as u64 && lost > 0, "{counts:?}");
+}
+
 #[tokio::test]
 async fn an_answer_that_a_black_hole_has_begun_is_cut() {
     let service = scripted::service().await;

@@ -19,8 +19,8 @@ async fn under(fault: Fault) -> (Score, Unruly, Counts) {
     }
     load.stop();
     let client = load.finish().await;
-    let crashes = if fault == Fault::Crash { service.tally().broken.len() } else { 0 };
-    let score = Score::of(&client, &service, crashes);
+    let broken = service.tally().broken.len();
+    let score = Score::of(&client, &service, broken);
     let counts = proxy.counts();
     eprintln!(
         "{}: {strikes} strikes, {score:?}  {:?} {:?} {:?}",

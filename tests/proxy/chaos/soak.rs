@@ -94,8 +94,8 @@ impl Soak<'_> {
         load.stop();
         let client = load.finish().await;
         let wrong = others.stop().await;
-        let breaks = self.service.tally().broken.len() - broken_before;
-        let mut score = Score::of(&client, self.service, breaks);
+        let broken = self.service.tally().broken.len() - broken_before;
+        let mut score = Score::of(&client, self.service, broken);
         score.wrong.extend(wrong);
         score
     }
@@ -259,9 +259,15 @@ impl Running {
 
 fn print_table(scores: &[(Fault, Score)]) {
     println!("| fault | requests | lost | doubled | wrong | cut |\n|---|---|---|---|---|---|");
-    for (fault, Score { requests, lost, doubled, wrong, cut, .. }) in scores {
+    for (fault, score) in scores {
+        let Score { requests, lost, doubled, wrong, cut, cut_after_max, broken, .. } = score;
         let name = fault.name();
-        println!("| {name} | {requests} | {} | {} | {} | {cut} |", lost.len(), doubled.len(), wrong.len());
+        print!("| {name} | {requests} | {} | {} | {} | ", lost.len(), doubled.len(), wrong.len());
+        if *broken == 0 {
+            println!("{cut} |");
+        } else {
+            println!("{cut} on {broken} connections, told within {cut_after_max:.1?} |");
+        }
     }
 }
 

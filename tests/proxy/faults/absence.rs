@@ -6,6 +6,7 @@ use http::Request;
 
 use super::{Asking, proxy_before, row};
 use crate::harness::client::Client;
+use crate::harness::origin::ReservedAddress;
 use crate::harness::watched::within;
 use crate::harness::{client, origin, proxy};
 
@@ -74,4 +75,18 @@ async fn until_served(client: &mut Client) {
     while client.get("/bytes/1").await.status() != 200 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Dials grow rare in a long absence; while somebody waits they do not, or his time would be over before the next.
+#[tokio::test]
+async fn a_request_that_waits_for_an_absent_service_sees_many_dials() {
+    let nobody = ReservedAddress::new();
+    let proxy = proxy::on_one_worker(&format!(
+        "upstreams: {{ a: {{ endpoints: [\"h2c://{}\"], pool: {{ pending_timeout: 2s }} }} }}\n",
+        nobody.address()
+    ));
+    assert_eq!(client::h1(proxy.address()).await.get("/").await.status(), 502);
+    let dials = proxy.metrics().await.sum("trunkline_dial_failures_total", &[]);
+    // 11, and 8 if the pause grew to half a second. Those that a busy machine delays may be missing.
+    assert!(dials >= 9.0, "{dials}");
 }

@@ -119,6 +119,17 @@ impl Peer {
         self.data(request.stream, body, END_STREAM).await;
     }
 
+    /// Answers every request whose body does not matter, for as long as the connection lasts.
+    pub fn answer_all(mut self, body: &'static str) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            while let Some(frame) = self.next().await {
+                if let Frame::Headers(head) = frame {
+                    self.answer(&head, 200, body).await;
+                }
+            }
+        })
+    }
+
     pub async fn rst_stream(&self, stream: u32, code: Reason) {
         self.raw(encode(RST_STREAM, OPEN, stream, &u32::from(code).to_be_bytes())).await;
     }
