@@ -6,7 +6,7 @@ use http::Request;
 
 use crate::harness::origin::behaviour::pattern;
 use crate::harness::scripted::Frame;
-use crate::harness::scripted::frame::{END_STREAM, OPEN};
+use crate::harness::scripted::frame::{DATA, END_HEADERS, END_STREAM, HEADERS, OPEN, encode, encode_fields};
 use crate::harness::{client, origin, proxy, scripted};
 
 #[tokio::test]
@@ -184,4 +184,34 @@ async fn bodiless_answers_of_an_http1_service_leave_both_connections_in_step() {
     assert_eq!(client.get("/bytes/3").await.body.len(), 3);
     let used: Vec<_> = origin.log().requests.iter().map(|request| request.connection).collect();
     assert_eq!(used, [used[0]; 4]);
+}
+
+/// More of them than h2 suffers in the life of a connection, cut wherever a read may end.
+#[tokio::test]
+async fn empty_data_frames_are_taken_out_wherever_the_bytes_of_an_answer_are_cut() {
+    let service = scripted::service().await;
+    let proxy = proxy::on_one_worker(&format!("upstream: h2c://{service}"));
+    let mut peer = service.accept_with(&[]).await;
+    for step in [1, 2, 7, 9, 10, 11, 500] {
+        let mut client = client::h1(proxy.address()).await;
+        client.start(&Request::get("/").body(()).unwrap(), false).await.unwrap();
+        let stream = peer.expect_headers().await.stream;
+        let empty = encode(DATA, OPEN, stream, &[]);
+        let mut bytes = encode(HEADERS, END_HEADERS, stream, &encode_fields([(":status", "200")]));
+        for text in ["one ", "two ", "three"] {
+            bytes.extend(empty.repeat(40));
+            bytes.extend(encode(DATA, OPEN, stream, text.as_bytes()));
+        }
+        bytes.extend(empty);
+        // This one says something.
+        bytes.extend(encode(DATA, END_STREAM, stream, &[]));
+        for part in bytes.chunks(step) {
+            peer.raw(part).await;
+            // The proxy's turn to read.
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.head().await.unwrap().status(), Ok(200), "{step}");
+        assert_eq!(client.body().await.unwrap(), "one two three", "{step}");
+    }
+    assert_eq!(proxy.counts().closed, [].into());
 }
