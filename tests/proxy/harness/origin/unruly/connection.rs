@@ -234,7 +234,7 @@ impl Connection {
         self.service.tally.change(|tally| {
             let spared = self.streams.range(last + 1..);
             let spared = spared.filter(|(_, stream)| !tally.may_undo(stream.head.field("x-request-id")));
-            last = spared.map(|(id, _)| *id).last().unwrap_or(last);
+            last = spared.map(|(id, _)| *id).next_back().unwrap_or(last);
         });
         for (_, stream) in self.streams.split_off(&(last + 1)) {
             self.service.tally.change(|tally| {
