@@ -176,6 +176,10 @@ pub enum Protocol {
     H2Tls,
     /// `http1://`: HTTP/1.1 in the clear, one request at a time on each connection.
     Http1,
+    /// `http://`: h2c if the service answers to its preface, else HTTP/1.1.
+    Http,
+    /// `https://`: what the service chooses by ALPN (RFC 7301), HTTP/1.1 if it does not choose.
+    Https,
 }
 
 impl Protocol {
@@ -185,7 +189,20 @@ impl Protocol {
             Self::H2c => "h2c",
             Self::H2Tls => "h2",
             Self::Http1 => "http1",
+            Self::Http => "http",
+            Self::Https => "https",
         }
+    }
+
+    #[must_use]
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::H2Tls | Self::Https)
+    }
+
+    /// Whether the service is to be asked which HTTP it speaks.
+    #[must_use]
+    pub const fn is_discovered(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
     }
 }
 
@@ -204,8 +221,11 @@ pub enum Balance {
 pub struct Pool {
     /// Connections kept open although idle, in the whole process per endpoint. Default 0.
     pub min_connections: u32,
-    /// Connections in the whole process per endpoint. Default 4 (HTTP/2) or 128 (HTTP/1.1, where a connection carries one request).
+    /// Connections in the whole process per endpoint that speaks HTTP/2. Default 4.
     pub max_connections: u32,
+    /// The same where HTTP/1.1 is spoken, and a connection carries one request at a time: the same number if one is
+    /// given or only one HTTP can be spoken, else 128.
+    pub max_http1_connections: u32,
     /// Our limit beside the peer's `SETTINGS_MAX_CONCURRENT_STREAMS`; the smaller holds. Default 100.
     pub max_streams_per_connection: u32,
     /// An HTTP/2 connection that has carried so many is replaced. Default 10^9, a little below the end of the stream ids.
@@ -230,7 +250,7 @@ pub struct Ping {
     pub timeout: Duration,
 }
 
-/// How an `h2://` endpoint proves who it is.
+/// How an `h2://` or `https://` endpoint proves who it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UpstreamTls {
     pub ca: CaSource,

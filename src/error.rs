@@ -128,11 +128,16 @@ pub enum Proof {
     Goaway,
     /// Its stream was reset with `REFUSED_STREAM`.
     RefusedStream,
+    /// Its stream was reset with `HTTP_1_1_REQUIRED` (RFC 9113 §7).
+    Http11Required,
+    /// Sent as HTTP/1.1, and answered by the SETTINGS of HTTP/2: the service has read no request (RFC 9113 §3.4).
+    Http2Answered,
 }
 
 impl Proof {
     /// The name of each: the values of the `proof` label.
-    pub const NAMES: [&'static str; 3] = ["unwritten", "goaway", "refused_stream"];
+    pub const NAMES: [&'static str; 5] =
+        ["unwritten", "goaway", "refused_stream", "http_1_1_required", "http_2_answered"];
 
     /// The proof's name in metrics and logs.
     #[must_use]

@@ -182,8 +182,8 @@ impl RouteMetrics {
     }
 }
 
-/// Why an upstream connection was opened.
-pub const OPENED: [&str; 6] = ["startup", "minimum", "streams", "long_lane", "replacement", "waiting"];
+/// Why an upstream connection was opened. `discovery`: to ask a service that speaks HTTP/1.1 for HTTP/2.
+pub const OPENED: [&str; 7] = ["startup", "minimum", "streams", "long_lane", "replacement", "discovery", "waiting"];
 /// Why an upstream connection ended.
 /// `retired`: by us when idle, or after its GOAWAY; `peer_closed`: without a GOAWAY that a request met; `unresponsive`: by
 /// us, when a PING was not answered.

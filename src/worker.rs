@@ -10,6 +10,8 @@ mod call;
 mod client;
 mod crew;
 mod dial;
+mod dial_failure;
+mod discovery;
 mod downstream;
 mod exchange;
 mod exclusive;
@@ -47,7 +49,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 pub use admission::{ConnectionPermit, ListenerShared};
 pub use crew::{Command, Crew};
-pub use dial::Target;
+pub use dial::{Target, TargetTls};
+pub use dial_failure::DialFailure;
 pub use probe::{PeerSettings, ProbeFailure, ProbeReport};
 pub use share::EndpointShared;
 pub use snapshot::{Snapshot, UpstreamSnapshot};

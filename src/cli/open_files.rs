@@ -23,7 +23,10 @@ fn needed(config: &Config) -> u64 {
     let connections: u64 = config
         .upstreams
         .iter()
-        .map(|upstream| u64::from(upstream.pool.max_connections) * upstream.endpoints.len() as u64)
+        .map(|upstream| {
+            let most = upstream.pool.max_connections.max(upstream.pool.max_http1_connections);
+            u64::from(most) * upstream.endpoints.len() as u64
+        })
         .sum();
     clients + connections + MARGIN
 }

@@ -14,10 +14,10 @@ pub(super) struct Proxy {
     #[arg(long, value_name = "ADDR", env = "TRUNKLINE_LISTEN")]
     listen: String,
     // clippy wants angle brackets around URLs in doc comments, and this one is read in a terminal.
-    #[arg(help = "The service, once for each endpoint: h2c://127.0.0.1:9000, h2://host:443 (TLS), http1://host:80")]
+    #[arg(help = "The service, once for each endpoint: h2c://127.0.0.1:9000, h2://host:443 (TLS), http://host:80")]
     #[arg(long, value_name = "URL", env = "TRUNKLINE_TO", value_delimiter = ',', required = true)]
     to: Vec<String>,
-    /// At most so many connections to each endpoint [default: 4, or 128 for http1://]
+    /// At most so many connections to each endpoint [default: 4, or 128 while it speaks HTTP/1.1]
     #[arg(long, value_name = "N", env = "TRUNKLINE_CONNECTIONS")]
     connections: Option<u32>,
     /// Threads that serve [default: auto, one per core]

@@ -281,15 +281,15 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
         has_endpoints: !endpoints.is_empty(),
     };
     let endpoints: Vec<Endpoint> = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
-    let is_http1 = |endpoint: &Endpoint| endpoint.protocol == Protocol::Http1;
-    let default = if endpoints.iter().any(is_http1) { HTTP1_CONNECTIONS } else { HTTP2_CONNECTIONS };
+    let max_connections = connections_max(&endpoints, max_connections.map(|max| max.value));
     let upstream = Upstream {
         name: name.value,
         endpoints,
         balance: balance.value,
         pool: Pool {
             min_connections: min_connections.value,
-            max_connections: max_connections.map_or(default, |max| max.value),
+            max_connections: max_connections.0,
+            max_http1_connections: max_connections.1,
             max_streams_per_connection: max_streams_per_connection.value,
             max_requests_per_connection: max_requests_per_connection.value,
             max_pending: max_pending.value,
@@ -303,6 +303,19 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
         tls: UpstreamTls { ca: ca.value, server_name: server_name.map(|name| name.value) },
     };
     (upstream, marks)
+}
+
+/// The most connections to an endpoint while it speaks HTTP/2, and while it speaks HTTP/1.1.
+fn connections_max(endpoints: &[Endpoint], given: Option<u32>) -> (u32, u32) {
+    let has_only = |what: fn(Protocol) -> bool| endpoints.iter().all(|endpoint| what(endpoint.protocol));
+    match given {
+        Some(given) => (given, given),
+        None if has_only(|protocol| matches!(protocol, Protocol::H2c | Protocol::H2Tls)) => {
+            (HTTP2_CONNECTIONS, HTTP2_CONNECTIONS)
+        }
+        None if has_only(|protocol| protocol == Protocol::Http1) => (HTTP1_CONNECTIONS, HTTP1_CONNECTIONS),
+        None => (HTTP2_CONNECTIONS, HTTP1_CONNECTIONS),
+    }
 }
 
 fn admin_part(keys: &AdminKeys) -> (Admin, AdminMarks) {

@@ -21,7 +21,7 @@ use super::diagnostic::Diagnostic;
 use super::parse::is_authority;
 use super::schema::Files;
 use super::source::Span;
-use super::{CaSource, HeaderEdits, Protocol, Route, RouteMatch, Upstream};
+use super::{CaSource, HeaderEdits, Route, RouteMatch, Upstream};
 use crate::translate::{is_removable, is_settable};
 
 /// Notes everything in `draft` that does not fit together.
@@ -185,10 +185,10 @@ fn check_pool(upstream: &Upstream, marks: &UpstreamMarks, cx: &mut Decoder<'_>) 
 
 fn check_tls(upstream: &Upstream, marks: &UpstreamMarks, files: Files<'_>, cx: &mut Decoder<'_>) {
     let name = &upstream.name;
-    let has_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::H2Tls);
+    let has_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol.is_tls());
     if let Some(span) = marks.tls.filter(|_| marks.has_endpoints && !has_tls) {
         let message = format!("upstreams.{name}.tls: no endpoint of `{name}` uses TLS");
-        cx.note(span, Diagnostic::error(message).label("write an endpoint as h2://, or remove tls"));
+        cx.note(span, Diagnostic::error(message).label("write an endpoint as h2:// or https://, or remove tls"));
     }
     if let CaSource::File(path) = &upstream.tls.ca
         && let Err((reason, label)) = check_certificates(path, files)
@@ -443,7 +443,9 @@ routes:
     fn tls_settings_need_a_tls_endpoint() {
         assert_eq!(
             errors(&upstream("{ endpoints: [h2c://a:1], tls: { ca: system } }")),
-            ["4:31 upstreams.api.tls: no endpoint of `api` uses TLS; write an endpoint as h2://, or remove tls"]
+            [
+                "4:31 upstreams.api.tls: no endpoint of `api` uses TLS; write an endpoint as h2:// or https://, or remove tls"
+            ]
         );
         assert_eq!(warnings(&upstream("{ endpoints: [h2c://a:1, h2://b:1], tls: { ca: ca.pem } }")), [""; 0]);
     }

@@ -130,7 +130,8 @@ section! { RewriteKeys {
 section! { UpstreamKeys {
     required endpoints: Vec<Spanned<Endpoint>> = EndpointsRule, "[\"h2c://127.0.0.1:9000\"]",
         "The addresses of the service: URLs, or a URL and a weight. Required.\n\
-         h2c:// is HTTP/2 in the clear, h2:// HTTP/2 over TLS, http1:// HTTP/1.1 in the clear.";
+         h2c:// is HTTP/2 in the clear, h2:// HTTP/2 over TLS, http1:// HTTP/1.1 in the clear. http:// is asked for\n\
+         HTTP/2 first, https:// chooses by ALPN; both fall back to HTTP/1.1.";
     preset balance: Balance = Word(BALANCE), "least_requests",
         "How an endpoint is picked: least_requests (fewest in flight for its weight) or round_robin (in turn).";
     below pool: PoolKeys,
@@ -140,12 +141,12 @@ section! { UpstreamKeys {
     below timeouts: UpstreamTimeoutKeys,
         "How long the service may take.";
     below tls: TlsKeys,
-        "How an h2:// endpoint proves who it is; not allowed without one.";
+        "How an h2:// or https:// endpoint proves who it is; not allowed without one.";
 } }
 
 section! { EndpointKeys {
     required url: Endpoint = ENDPOINT, "h2://api.internal:9443",
-        "SCHEME://HOST:PORT with the scheme h2c, h2 or http1. Required.";
+        "SCHEME://HOST:PORT with the scheme h2c, h2, http1, http or https. Required.";
     preset weight: u32 = Count { min: 1, max: 1000 }, "1",
         "Its share of the requests beside the other endpoints, 1 to 1000.";
 } }
@@ -154,8 +155,8 @@ section! { PoolKeys {
     preset min_connections: u32 = Count { min: 0, max: 10_000 }, "0",
         "Connections kept open although idle, so that the first request after a pause need not dial.";
     optional max_connections: u32 = Count { min: 1, max: 10_000 }, "4",
-        "Connections to one endpoint. Default 4 if every endpoint speaks HTTP/2, else 128: an HTTP/1.1 connection\n\
-         carries one request at a time.";
+        "Connections to one endpoint. Default 4 while it speaks HTTP/2, 128 while it speaks HTTP/1.1, where a\n\
+         connection carries one request at a time.";
     preset max_streams_per_connection: u32 = Count { min: 1, max: 10_000 }, "100",
         "Requests at once on one HTTP/2 connection; the peer's own limit holds if it is smaller.";
     preset max_requests_per_connection: u32 = Count { min: 1, max: 1_000_000_000 }, "1000000000",

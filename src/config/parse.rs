@@ -27,7 +27,7 @@ pub(super) const ADDRESS_OR_NONE: Parsed<Option<SocketAddr>> = Parsed {
 /// `scheme://host:port`, weight 1.
 pub(super) const ENDPOINT: Parsed<Endpoint> = Parsed {
     wanted: "a URL, for example h2c://10.0.0.11:9000",
-    pattern: r"^(h2c|h2|http1)://[^/?#@]+:[0-9]+$",
+    pattern: r"^(h2c|h2|http1|https?)://[^/?#@]+:[0-9]+$",
     parse: endpoint,
 };
 
@@ -155,18 +155,9 @@ fn endpoint(text: &str) -> Result<Endpoint, Wrong> {
         "h2c" => Protocol::H2c,
         "h2" => Protocol::H2Tls,
         "http1" => Protocol::Http1,
-        "http" => {
-            let label = format!("write http1://{rest} for HTTP/1.1, or h2c://{rest} for HTTP/2 in the clear");
-            return wrong(format!("{found}: the scheme `http` does not say which HTTP"), label);
-        }
-        "https" => {
-            let label = format!("write h2://{rest} for HTTP/2 over TLS");
-            return wrong(format!("{found}: the scheme `https` does not say which HTTP"), label);
-        }
-        _ => {
-            let schemes = "schemes are h2c:// (HTTP/2), h2:// (HTTP/2 over TLS) and http1:// (HTTP/1.1)";
-            return wrong(format!("{found}: unsupported scheme {}", quoted(scheme)), schemes);
-        }
+        "http" => Protocol::Http,
+        "https" => Protocol::Https,
+        _ => return wrong(format!("{found}: unsupported scheme {}", quoted(scheme)), SCHEMES),
     };
     if let Some(at) = rest.rfind('@') {
         return wrong(
@@ -217,6 +208,9 @@ fn endpoint(text: &str) -> Result<Endpoint, Wrong> {
         _ => wrong(format!("{found}: {} is not a port", quoted(port)), "write a port from 1 to 65535"),
     }
 }
+
+const SCHEMES: &str = "schemes are h2c:// (HTTP/2), h2:// (HTTP/2 over TLS), http1:// (HTTP/1.1), and http:// and \
+                       https:// (what the service speaks)";
 
 fn name(text: &str) -> Result<String, Wrong> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
@@ -305,6 +299,8 @@ mod tests {
             ("h2://API.internal:443", "h2://api.internal:443"),
             ("http1://[::1]:8080", "http1://[::1]:8080"),
             ("h2c://my_service:1", "h2c://my_service:1"),
+            ("http://a:80", "http://a:80"),
+            ("https://a:443", "https://a:443"),
         ] {
             assert_eq!(endpoint(text).unwrap().to_string(), shown);
         }
@@ -318,16 +314,8 @@ mod tests {
                 "`10.0.0.1:9000` has no scheme; write h2c://10.0.0.1:9000 for HTTP/2, or http1://10.0.0.1:9000 for HTTP/1.1",
             ),
             (
-                "http://a:1",
-                "`http://a:1`: the scheme `http` does not say which HTTP; write http1://a:1 for HTTP/1.1, or h2c://a:1 for HTTP/2 in the clear",
-            ),
-            (
-                "https://a:1",
-                "`https://a:1`: the scheme `https` does not say which HTTP; write h2://a:1 for HTTP/2 over TLS",
-            ),
-            (
                 "dns://a:1",
-                "`dns://a:1`: unsupported scheme `dns`; schemes are h2c:// (HTTP/2), h2:// (HTTP/2 over TLS) and http1:// (HTTP/1.1)",
+                "`dns://a:1`: unsupported scheme `dns`; schemes are h2c:// (HTTP/2), h2:// (HTTP/2 over TLS), http1:// (HTTP/1.1), and http:// and https:// (what the service speaks)",
             ),
             ("h2c://a", "`h2c://a` has no port; write host:port, for example h2c://a:9000"),
             (

@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, BALANCE, LEVELS};
 use super::{
-    AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Protocol,
-    Route, RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls, Workers,
+    AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Route,
+    RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls, Workers,
 };
 
 /// What becomes of the values of fields that carry credentials.
@@ -152,6 +152,7 @@ fn upstream(upstream: &Upstream) -> Tree {
     let Pool {
         min_connections,
         max_connections,
+        max_http1_connections,
         max_streams_per_connection,
         max_requests_per_connection,
         max_pending,
@@ -160,34 +161,35 @@ fn upstream(upstream: &Upstream) -> Tree {
         max_age,
         ping: Ping { interval, timeout },
     } = pool;
+    let mut connections = vec![("min_connections", text(min_connections.to_string()))];
+    // Where they differ neither was given, and one number cannot say both.
+    if max_connections == max_http1_connections {
+        connections.push(("max_connections", text(max_connections.to_string())));
+    }
+    connections.extend([
+        ("max_streams_per_connection", text(max_streams_per_connection.to_string())),
+        ("max_requests_per_connection", text(max_requests_per_connection.to_string())),
+        ("max_pending", text(max_pending.to_string())),
+        ("pending_timeout", text(time_text(*pending_timeout))),
+        ("idle_timeout", text(time_text(*idle_timeout))),
+        ("max_age", text(max_age.map_or("none".to_owned(), time_text))),
+        (
+            "ping",
+            map([
+                ("interval", text(interval.map_or("none".to_owned(), time_text))),
+                ("timeout", text(time_text(*timeout))),
+            ]),
+        ),
+    ]);
     let mut parts = vec![
         ("endpoints", Tree::List(endpoints.iter().map(endpoint).collect())),
         ("balance", text(word(BALANCE, *balance))),
-        (
-            "pool",
-            map([
-                ("min_connections", text(min_connections.to_string())),
-                ("max_connections", text(max_connections.to_string())),
-                ("max_streams_per_connection", text(max_streams_per_connection.to_string())),
-                ("max_requests_per_connection", text(max_requests_per_connection.to_string())),
-                ("max_pending", text(max_pending.to_string())),
-                ("pending_timeout", text(time_text(*pending_timeout))),
-                ("idle_timeout", text(time_text(*idle_timeout))),
-                ("max_age", text(max_age.map_or("none".to_owned(), time_text))),
-                (
-                    "ping",
-                    map([
-                        ("interval", text(interval.map_or("none".to_owned(), time_text))),
-                        ("timeout", text(time_text(*timeout))),
-                    ]),
-                ),
-            ]),
-        ),
+        ("pool", map(connections)),
         ("http2", map([("stream_window", text(size_text(u64::from(*stream_window_bytes))))])),
         ("timeouts", map([("connect", text(time_text(*connect_timeout)))])),
     ];
     // Without a TLS endpoint the section is an error.
-    if endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::H2Tls) {
+    if endpoints.iter().any(|endpoint| endpoint.protocol.is_tls()) {
         let UpstreamTls { ca, server_name } = tls;
         let ca = match ca {
             CaSource::System => "system".to_owned(),
@@ -369,6 +371,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
 
+    use super::super::Protocol;
     use super::super::schema::load_with;
     use super::super::{AccessLogFormat, AccessLogOnly, Balance, Diagnostics, Source};
     use super::*;
@@ -376,6 +379,16 @@ mod tests {
     fn read(text: &str) -> Result<Config, Diagnostics> {
         let files = |_: &Path| Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
         load_with(&Source::new("t.yaml", text), &|_| None, &files).map(|(config, _)| config)
+    }
+
+    /// 4 over HTTP/2 and 128 over HTTP/1.1 cannot be said in one number.
+    #[test]
+    fn a_bound_that_follows_the_protocol_is_left_to_the_default() {
+        let config = read("listen: 127.0.0.1:8080\nupstream: http://127.0.0.1:9000\n").unwrap();
+        let printed = print(&config, Secrets::Shown);
+        // That of the listener.
+        assert_eq!(printed.matches("max_connections").count(), 1, "{printed}");
+        assert_eq!(read(&printed).unwrap(), config);
     }
 
     fn times(min_ms: u64) -> impl Strategy<Value = Duration> {
@@ -453,7 +466,7 @@ mod tests {
     prop_compose! {
         fn upstreams()(
             name in words(),
-            list in btree_map((prop_oneof!["[a-z]{1,9}", Just("::1".to_owned())], 1u16..), (0..3usize, 1u32..1000), 1..4),
+            list in btree_map((prop_oneof!["[a-z]{1,9}", Just("::1".to_owned())], 1u16..), (0..5usize, 1u32..1000), 1..4),
             balance in select(vec![Balance::RoundRobin, Balance::LeastRequests]),
             (min_connections, more) in (0u32..100, 1u32..100),
             (max_streams_per_connection, max_pending) in (1u32..100, 0u32..1_000_000),
@@ -464,12 +477,12 @@ mod tests {
             ca in of(files()),
             server_name in of("[a-z]{1,9}\\.[a-z]{1,9}"),
         ) -> Upstream {
-            let protocols = [Protocol::H2c, Protocol::H2Tls, Protocol::Http1];
+            let protocols = [Protocol::H2c, Protocol::H2Tls, Protocol::Http1, Protocol::Http, Protocol::Https];
             let endpoints: Vec<_> = list
                 .into_iter()
                 .map(|((host, port), (protocol, weight))| Endpoint { protocol: protocols[protocol], host, port, weight })
                 .collect();
-            let has_tls = endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::H2Tls);
+            let has_tls = endpoints.iter().any(|endpoint| endpoint.protocol.is_tls());
             let ca = ca.map_or(CaSource::System, CaSource::File);
             Upstream {
                 name,
@@ -478,6 +491,7 @@ mod tests {
                 pool: Pool {
                     min_connections,
                     max_connections: min_connections + more,
+                    max_http1_connections: min_connections + more,
                     max_streams_per_connection,
                     max_requests_per_connection,
                     max_pending,

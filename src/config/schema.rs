@@ -145,6 +145,7 @@ mod tests {
                     pool: Pool {
                         min_connections: 0,
                         max_connections: 4,
+                        max_http1_connections: 4,
                         max_streams_per_connection: 100,
                         max_requests_per_connection: 1_000_000_000,
                         max_pending: 1024,
@@ -195,12 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn an_http1_endpoint_raises_the_default_of_max_connections() {
-        let pool =
-            |list: &str| good(&format!("listen: 1.2.3.4:1\nupstream: {list}\n")).upstreams[0].pool.max_connections;
-        assert_eq!(pool("[h2c://a:1, h2://b:1]"), 4);
-        assert_eq!(pool("http1://a:1"), 128);
-        assert_eq!(pool("[h2c://a:1, http1://b:1]"), 128);
+    fn the_default_of_max_connections_is_larger_for_http1() {
+        let max = |list: &str| {
+            let pool = good(&format!("listen: 1.2.3.4:1\nupstream: {list}\n")).upstreams.remove(0).pool;
+            (pool.max_connections, pool.max_http1_connections)
+        };
+        assert_eq!(max("[h2c://a:1, h2://b:1]"), (4, 4));
+        assert_eq!(max("http1://a:1"), (128, 128));
+        for found_out in ["[h2c://a:1, http1://b:1]", "http://a:1", "https://a:1"] {
+            assert_eq!(max(found_out), (4, 128));
+        }
+        let given = "upstreams: { a: { endpoints: [\"http://a:1\"], pool: { max_connections: 7 } } }\n";
+        let pool = good(&format!("{LONG}{given}")).upstreams.remove(0).pool;
+        assert_eq!((pool.max_connections, pool.max_http1_connections), (7, 7));
     }
 
     #[test]
@@ -237,7 +245,7 @@ routes:
   - upstream: apo
 upstreams:
   api:
-    endpoints: [ \"http://10.0.0.11:9000\", { url: \"h2c://10.0.0.12\", weight: 2 } ]
+    endpoints: [ \"ftp://10.0.0.11:9000\", { url: \"h2c://10.0.0.12\", weight: 2 } ]
     balance: random
     pool:
       max_conections: 4
@@ -265,17 +273,17 @@ error: routes[0].upstream: there is no upstream called `apo`
 8 |   - upstream: apo
   |               ^^^ did you mean `api`?
 
-error: upstreams.api.endpoints[0]: `http://10.0.0.11:9000`: the scheme `http` does not say which HTTP
+error: upstreams.api.endpoints[0]: `ftp://10.0.0.11:9000`: unsupported scheme `ftp`
   --> trunkline.yaml:11:18
    |
-11 |     endpoints: [ \"http://10.0.0.11:9000\", { url: \"h2c://10.0.0.12\", weight: 2 } ]
-   |                  ^^^^^^^^^^^^^^^^^^^^^^^ write http1://10.0.0.11:9000 for HTTP/1.1, or h2c://10.0.0.11:9000 for HTTP/2 in the clear
+11 |     endpoints: [ \"ftp://10.0.0.11:9000\", { url: \"h2c://10.0.0.12\", weight: 2 } ]
+   |                  ^^^^^^^^^^^^^^^^^^^^^^ schemes are h2c:// (HTTP/2), h2:// (HTTP/2 over TLS), http1:// (HTTP/1.1), and http:// and https:// (what the service speaks)
 
 error: upstreams.api.endpoints[1].url: `h2c://10.0.0.12` has no port
-  --> trunkline.yaml:11:50
+  --> trunkline.yaml:11:49
    |
-11 |     endpoints: [ \"http://10.0.0.11:9000\", { url: \"h2c://10.0.0.12\", weight: 2 } ]
-   |                                                  ^^^^^^^^^^^^^^^^^ write host:port, for example h2c://10.0.0.12:9000
+11 |     endpoints: [ \"ftp://10.0.0.11:9000\", { url: \"h2c://10.0.0.12\", weight: 2 } ]
+   |                                                 ^^^^^^^^^^^^^^^^^ write host:port, for example h2c://10.0.0.12:9000
 
 error: upstreams.api.balance: `random` is not one of the allowed words
   --> trunkline.yaml:12:14

@@ -12,13 +12,12 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 
 use super::{Applied, Control, StartError, sockets};
 use crate::access_log::{self, AccessSink, Writer};
-use crate::config::{AccessLogOutput, Config, Endpoint, Listener, Protocol, Upstream};
+use crate::config::{AccessLogOutput, Config, Endpoint, Listener, Upstream};
 use crate::tls;
-use crate::worker::{Command, Crew, EndpointShared, ListenerShared, Snapshot, Target, UpstreamSnapshot};
+use crate::worker::{Command, Crew, EndpointShared, ListenerShared, Snapshot, Target, TargetTls, UpstreamSnapshot};
 
 /// What makes a listener the same one over reloads.
 pub(super) type ListenerKey = (SocketAddr, String);
@@ -216,7 +215,7 @@ pub fn targets(config: &Config) -> Result<Vec<Target>, StartError> {
 
 /// The TLS settings that the endpoints of `upstream` share; `None` if none of them uses TLS.
 fn client_config(upstream: &Upstream) -> Result<Option<Arc<ClientConfig>>, StartError> {
-    let is_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::H2Tls);
+    let is_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol.is_tls());
     let client_config = is_tls.then(|| tls::client_config(&upstream.tls.ca)).transpose();
     client_config.map_err(|why| StartError::Tls { upstream: upstream.name.clone(), why })
 }
@@ -227,11 +226,14 @@ fn target(
     client_config: Option<&Arc<ClientConfig>>,
 ) -> Result<Target, StartError> {
     let tls = match client_config {
-        Some(config) if endpoint.protocol == Protocol::H2Tls => {
+        Some(config) if endpoint.protocol.is_tls() => {
             let name = upstream.tls.server_name.clone().unwrap_or_else(|| endpoint.host.clone());
             let name = ServerName::try_from(name)
                 .map_err(|error| StartError::Tls { upstream: upstream.name.clone(), why: error.to_string() })?;
-            Some((TlsConnector::from(config.clone()), name))
+            let offers: &[&[u8]] =
+                if endpoint.protocol.is_discovered() { &[tls::HTTP2, tls::HTTP1] } else { &[tls::HTTP2] };
+            let (http2, http1) = (tls::connector(config, offers), tls::connector(config, &[tls::HTTP1]));
+            Some(TargetTls { http2, http1, name })
         }
         _ => None,
     };

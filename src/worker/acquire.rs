@@ -15,8 +15,8 @@ use super::exclusive::{Exclusive, ExclusivePermit};
 use super::lane::Lane;
 use super::mux::StreamPermit;
 use super::pool::Pool;
-use super::routing::{EndpointEntry, EndpointPool, RouteEntry};
-use crate::error::{Fault, ProxyFault, Retry};
+use super::routing::{EndpointEntry, EndpointPool, RouteEntry, Spoken};
+use crate::error::{Fault, Proof, ProxyFault, Retry};
 
 /// The right to one exchange with an endpoint.
 pub(crate) enum Place {
@@ -28,6 +28,7 @@ pub(crate) enum Place {
 pub(crate) struct Before {
     pub(crate) endpoint: Rc<EndpointEntry>,
     pub(crate) connection_id: u64,
+    pub(crate) proof: Proof,
 }
 
 /// Takes a place at an endpoint of the route's upstream; at the next one when an endpoint has none to give. Not
@@ -39,24 +40,28 @@ pub(crate) async fn acquire(
     lane: Lane,
     before: Option<&Before>,
 ) -> Result<(Rc<EndpointEntry>, Place), Fault> {
+    if let Some(before) = before.filter(|before| before.proof == Proof::Http11Required)
+        && let EndpointPool::Either(_, pool) = &before.endpoint.pool
+    {
+        exchange.attempts += 1;
+        let since = Instant::now();
+        let permit = Box::pin(wait_http1(client, pool, true)).await?;
+        exchange.wait += since.elapsed();
+        return Ok((before.endpoint.clone(), Place::Http1(pool.clone(), permit)));
+    }
     let upstream = &route.upstream;
     let mut last_resort = before.map(|before| before.endpoint.clone()).filter(|_| upstream.endpoints.len() > 1);
     let mut tried: Vec<Rc<EndpointEntry>> = last_resort.iter().cloned().collect();
     let mut last = Fault::Proxy(ProxyFault::NoHealthyEndpoint);
     while let Some(endpoint) = upstream.pick(&tried).cloned().or_else(|| last_resort.take()) {
         exchange.attempts += 1;
-        let place = match &endpoint.pool {
-            EndpointPool::Http2(pool) => match try_acquire(pool, lane, before) {
-                Some(permit) => Ok(Place::Http2(pool.clone(), permit)),
-                None => Box::pin(wait(client, pool, exchange)).await.map(|permit| Place::Http2(pool.clone(), permit)),
-            },
-            EndpointPool::Http1(pool) => {
-                let since = Instant::now();
-                let place = Box::pin(wait_http1(client, pool)).await;
-                let place = place.map(|permit| Place::Http1(pool.clone(), permit));
-                exchange.wait += since.elapsed();
-                place
-            }
+        let free = match endpoint.pool.spoken() {
+            Spoken::Http2(pool) => try_acquire(pool, lane, before).map(|permit| Place::Http2(pool.clone(), permit)),
+            Spoken::Http1(_) => None,
+        };
+        let place = match free {
+            Some(place) => Ok(place),
+            None => Box::pin(wait_for_place(client, &endpoint, exchange)).await,
         };
         match place {
             Ok(place) => {
@@ -84,6 +89,27 @@ fn try_acquire(pool: &Pool, lane: Lane, before: Option<&Before>) -> Option<Strea
     }
 }
 
+/// Waits for a connection of the kind that the service speaks, and for one of the other kind if that turns out wrong.
+async fn wait_for_place(client: &Client, endpoint: &EndpointEntry, exchange: &mut Exchange) -> Result<Place, Fault> {
+    let mut turns_left = TURNS_MAX;
+    loop {
+        let is_http1 = endpoint.pool.is_http1();
+        let place = match endpoint.pool.spoken() {
+            Spoken::Http2(pool) => wait(client, pool, exchange).await.map(|permit| Place::Http2(pool.clone(), permit)),
+            Spoken::Http1(pool) => {
+                let since = Instant::now();
+                let place = wait_http1(client, pool, false).await;
+                exchange.wait += since.elapsed();
+                place.map(|permit| Place::Http1(pool.clone(), permit))
+            }
+        };
+        if place.is_ok() || endpoint.pool.is_http1() == is_http1 || turns_left == 0 {
+            return place;
+        }
+        turns_left -= 1;
+    }
+}
+
 /// Waits in the pool's queue for up to `pending_timeout`.
 pub(crate) async fn wait(client: &Client, pool: &Rc<Pool>, exchange: &mut Exchange) -> Result<StreamPermit, Fault> {
     let mut waiting = pool.wait(client.peer.ip())?;
@@ -104,12 +130,15 @@ pub(crate) async fn wait(client: &Client, pool: &Rc<Pool>, exchange: &mut Exchan
 }
 
 /// Waits for an HTTP/1.1 connection, which bounds the wait itself, or for the end of the request's time.
-pub(crate) async fn wait_http1(client: &Client, pool: &Exclusive) -> Result<ExclusivePermit, Fault> {
+pub(crate) async fn wait_http1(client: &Client, pool: &Exclusive, is_required: bool) -> Result<ExclusivePermit, Fault> {
     client.arm(Instant::now(), None);
-    let mut acquiring = pin!(pool.acquire());
+    let mut acquiring = pin!(pool.acquire(is_required));
     poll_fn(|cx| match acquiring.as_mut().poll(cx) {
         Poll::Pending if client.is_expired() => Poll::Ready(Err(ProxyFault::RequestTimeout.into())),
         polled => polled,
     })
     .await
 }
+
+/// A service that is known to speak HTTP/1.1 may have learnt HTTP/2 and lost it again while a request waits, not more.
+const TURNS_MAX: u32 = 2;

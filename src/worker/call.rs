@@ -72,6 +72,12 @@ pub(crate) enum Attempt {
     Unprocessed(Box<Unprocessed>),
 }
 
+impl Attempt {
+    fn unprocessed(fault: Fault, proof: Proof, connection_id: u64, body: Option<RequestBody>) -> Self {
+        Self::Unprocessed(Box::new(Unprocessed { fault, proof, connection_id, body }))
+    }
+}
+
 /// An attempt that the service has provably done nothing for.
 pub(crate) struct Unprocessed {
     pub(crate) fault: Fault,
@@ -102,10 +108,18 @@ impl Call<'_> {
                         return Err(UpstreamFault::ConnectionLost.into());
                     }
                     request = back;
+                    let connection_id = permit.connection_id();
                     drop(permit);
                     permit = match pool.try_acquire(Lane::Short) {
                         Some(permit) => permit,
-                        None => Box::pin(wait(self.client, &pool, self.exchange)).await?,
+                        None => match Box::pin(wait(self.client, &pool, self.exchange)).await {
+                            Ok(permit) => permit,
+                            // The service has come to speak HTTP/1.1.
+                            Err(fault) if self.endpoint.pool.is_http1() => {
+                                return Ok(Attempt::unprocessed(fault, Proof::Unwritten, connection_id, body));
+                            }
+                            Err(fault) => return Err(fault),
+                        },
                     };
                 }
             }
@@ -120,9 +134,13 @@ impl Call<'_> {
         let response = match self.response_head(response, &mut upload, &permit, sent).await {
             Ok(response) => response,
             Err(Unanswered { fault, proof: None }) => return Err(fault),
+            // Nothing but HTTP/2 is spoken there.
+            Err(Unanswered { fault, proof: Some(Proof::Http11Required) }) if !self.endpoint.pool.is_either() => {
+                return Err(fault);
+            }
             Err(Unanswered { fault, proof: Some(proof) }) => {
-                let (connection_id, body) = (permit.connection_id(), upload.map(Upload::into_body));
-                return Ok(Attempt::Unprocessed(Box::new(Unprocessed { fault, proof, connection_id, body })));
+                let body = upload.map(Upload::into_body);
+                return Ok(Attempt::unprocessed(fault, proof, permit.connection_id(), body));
             }
         };
         self.exchange.first_byte = Some(sent.elapsed());
@@ -194,10 +212,12 @@ impl Call<'_> {
         mut body: Option<RequestBody>,
         pool: &Rc<Exclusive>,
         mut permit: ExclusivePermit,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Attempt, Fault> {
         let method = head.method().clone();
         let parts = head.into_http1(&self.endpoint.authority);
-        if let Some(body) = &mut body {
+        self.exchange.stream_id = 0;
+        let is_either = self.endpoint.pool.is_either();
+        if let (Some(body), false) = (&mut body, is_either) {
             body.release();
         }
         let body = UploadBody::new(body);
@@ -210,6 +230,13 @@ impl Call<'_> {
             let outcome = self.http1_response_head(pin!(permit.send(request)), &upload).await?;
             match outcome {
                 Ok(Ok(response)) => break response,
+                Ok(Err(fault)) if is_either && permit.is_answered_in_http2() => {
+                    pool.found_http2();
+                    // hyper lets go of the body together with the connection.
+                    poll_fn(|cx| if upload.poll_ended(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+                    let (proof, body) = (Proof::Http2Answered, upload.take_body());
+                    return Ok(Attempt::unprocessed(fault.into(), proof, permit.connection_id(), body));
+                }
                 // What is wrong with the request body comes first: the service has seen nothing but a cut.
                 Ok(Err(fault)) => return Err(upload.refusal().map_or(Fault::Upstream(fault), Fault::Downstream)),
                 Err(unwritten) => {
@@ -218,7 +245,15 @@ impl Call<'_> {
                         return Err(UpstreamFault::ConnectionLost.into());
                     }
                     request = *unwritten;
-                    permit = wait_http1(self.client, pool).await?;
+                    permit = match wait_http1(self.client, pool, permit.is_required).await {
+                        Ok(permit) => permit,
+                        // The service has come to speak HTTP/2.
+                        Err(fault) if !self.endpoint.pool.is_http1() => {
+                            let (id, body) = (self.exchange.connection_id, request.into_body().into_body());
+                            return Ok(Attempt::unprocessed(fault, Proof::Unwritten, id, body));
+                        }
+                        Err(fault) => return Err(fault),
+                    };
                 }
             }
         };
@@ -227,7 +262,7 @@ impl Call<'_> {
         let framing = translate::response_to_http1(&mut parts, &method)?;
         let source = Source::Http1 { incoming, permit };
         let (response, length) = (Response::from_parts(parts, ()), length(framing));
-        Ok(Answer { response, source, length, route: self.route.clone(), upload: None })
+        Ok(Attempt::Answered(Answer { response, source, length, route: self.route.clone(), upload: None }))
     }
 
     /// Waits for what comes of `sending`. While the body goes up it may not stand still; then the service has its

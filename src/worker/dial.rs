@@ -17,16 +17,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::dial_failure::{DialFailure, DialFailures};
 use super::mux::{Link, LinkState};
 use super::upstream_io::UpstreamIo;
 use super::vigil::Vigil;
-use crate::config::{self, Endpoint};
+use crate::config::{self, Endpoint, Protocol};
 use crate::error::UpstreamFault;
 use crate::metrics::EndpointMetrics;
+use crate::tls;
 
 /// Stands for "the peer's SETTINGS have not come yet": no peer sends this very value, which is above 2^32.
 const LIMIT_UNKNOWN: usize = usize::MAX - 1;
@@ -34,6 +38,9 @@ const LIMIT_UNKNOWN: usize = usize::MAX - 1;
 const RESPONSE_HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// Streams that may be reset and forgotten at once: clients that leave in a storm must not look like an attack of the peer.
 const RESET_STREAMS_MAX: usize = 10_000;
+
+/// How HTTP/1.1 answers begin.
+const HTTP1_ANSWER: &[u8; 6] = b"HTTP/1";
 
 /// How to reach one endpoint; immutable, shared by all workers.
 pub struct Target {
@@ -47,8 +54,19 @@ pub struct Target {
     /// How long a connection takes new streams.
     pub max_age: Option<Duration>,
     pub ping: config::Ping,
-    /// Present for `h2://`.
-    pub tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// Present for `h2://` and `https://`.
+    pub tls: Option<TargetTls>,
+}
+
+/// How TLS is spoken to an endpoint.
+#[derive(Clone)]
+pub struct TargetTls {
+    /// Offers `h2`, and `http/1.1` if the endpoint may choose.
+    pub http2: TlsConnector,
+    /// Offers `http/1.1` only.
+    pub http1: TlsConnector,
+    /// The name to verify and to send.
+    pub name: ServerName<'static>,
 }
 
 impl Target {
@@ -65,12 +83,16 @@ impl Target {
         }
     }
 
-    /// Connects TCP and TLS to the first address that accepts.
-    async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<UpstreamIo, UpstreamFault> {
+    /// A TCP connection to the first address that accepts.
+    async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<TcpStream, UpstreamFault> {
         let mut last = UpstreamFault::DnsFailed;
         for address in addresses {
             match TcpStream::connect(address).await {
-                Ok(tcp) => return self.secure(tcp).await,
+                Ok(tcp) => {
+                    // The h2 connection and hyper flush whole turns; the kernel must not hold them back.
+                    tcp.set_nodelay(true).map_err(|_| UpstreamFault::ConnectionLost)?;
+                    return Ok(tcp);
+                }
                 Err(error) => {
                     tracing::debug!(%address, %error, "connect failed");
                     last = connect_fault(&error);
@@ -80,32 +102,76 @@ impl Target {
         Err(last)
     }
 
-    async fn secure(&self, tcp: TcpStream) -> Result<UpstreamIo, UpstreamFault> {
-        // The h2 connection and hyper flush whole turns; the kernel must not hold them back.
-        tcp.set_nodelay(true).map_err(|_| UpstreamFault::ConnectionLost)?;
-        let Some((connector, name)) = &self.tls else { return Ok(UpstreamIo::tcp(tcp)) };
-        let stream = connector.connect(name.clone(), tcp).await.map_err(|error| {
+    async fn secure(
+        &self,
+        tcp: TcpStream,
+        connector: &TlsConnector,
+        name: &ServerName<'static>,
+    ) -> Result<TlsStream<TcpStream>, DialFailure> {
+        connector.connect(name.clone(), tcp).await.map_err(|error| {
             tracing::debug!(endpoint = %self.endpoint, %error, "TLS handshake failed");
-            crate::tls::handshake_fault(&error)
-        })?;
-        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(UpstreamFault::NoHttp2ByAlpn);
+            let (fault, cause) = tls::handshake_fault(&error);
+            DialFailure { cause, ..DialFailure::from(fault) }
+        })
+    }
+
+    /// Resolves, then within the connect timeout, whose end is returned too, connects TCP and TLS.
+    async fn open(&self, is_http2: bool) -> Result<(UpstreamIo, Instant), DialFailure> {
+        let addresses = self.resolve().await?;
+        let end = Instant::now() + self.connect_timeout;
+        let late = |_| Err(UpstreamFault::ConnectTimeout);
+        let tcp = timeout_at(end, self.connect(addresses)).await.unwrap_or_else(late)?;
+        let Some(TargetTls { http2, http1, name }) = &self.tls else { return Ok((UpstreamIo::tcp(tcp), end)) };
+        let late = |_| Err(DialFailure::because(UpstreamFault::ConnectTimeout, "it does not finish the TLS handshake"));
+        let securing = self.secure(tcp, if is_http2 { http2 } else { http1 }, name);
+        let tls = timeout_at(end, securing).await.unwrap_or_else(late)?;
+        if is_http2 && tls.get_ref().1.alpn_protocol() != Some(tls::HTTP2) {
+            return Err(UpstreamFault::NoHttp2ByAlpn.into());
         }
-        Ok(UpstreamIo::tls(stream))
+        Ok((UpstreamIo::tls(tls), end))
     }
 
     /// Resolves, then within the connect timeout connects and speaks HTTP/2 until the peer's first SETTINGS.
-    pub async fn dial_http2(&self, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, UpstreamFault> {
-        let addresses = self.resolve().await?;
-        let dialling = async { self.handshake(self.connect(addresses).await?, metrics).await };
-        tokio::time::timeout(self.connect_timeout, dialling).await.unwrap_or(Err(UpstreamFault::ConnectTimeout))
+    ///
+    /// Some HTTP/1.1 services say nothing to the preface: under `http://` a silent one is then asked in HTTP/1.1.
+    pub async fn dial_http2(&self, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, DialFailure> {
+        let (io, end) = self.open(true).await?;
+        let seen = io.first_bytes();
+        let shaken = timeout_at(end, self.handshake(io, metrics)).await;
+        let fault = match shaken.unwrap_or(Err(UpstreamFault::ConnectTimeout)) {
+            Ok(link) => return Ok(link),
+            Err(fault) => fault,
+        };
+        let failure = DialFailure::from(fault);
+        let is_silent = seen.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if is_silent && self.endpoint.protocol == Protocol::Http && self.answers_http1().await {
+            let cause = "it says nothing to the HTTP/2 preface, and answers HTTP/1.1".to_owned();
+            return Err(DialFailure { fault: UpstreamFault::NotHttp2, cause: Some(cause), ..failure });
+        }
+        Err(failure)
+    }
+
+    /// Whether the service answers a request that asks for nothing (RFC 9110 §9.3.7), within the connect timeout.
+    async fn answers_http1(&self) -> bool {
+        let Ok((mut io, end)) = self.open(false).await else { return false };
+        let request = format!("OPTIONS * HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.endpoint.authority());
+        let mut answer = [0; HTTP1_ANSWER.len()];
+        let asking = async {
+            io.write_all(request.as_bytes()).await?;
+            io.read_exact(&mut answer).await
+        };
+        matches!(timeout_at(end, asking).await, Ok(Ok(_))) && answer == *HTTP1_ANSWER
     }
 
     /// Resolves, then connects within the connect timeout.
-    pub async fn dial_http1(&self) -> Result<UpstreamIo, UpstreamFault> {
-        let addresses = self.resolve().await?;
-        let dialling = self.connect(addresses);
-        tokio::time::timeout(self.connect_timeout, dialling).await.unwrap_or(Err(UpstreamFault::ConnectTimeout))
+    pub async fn dial_http1(&self) -> Result<UpstreamIo, DialFailure> {
+        let opened = self.open(false).await;
+        opened.map(|(io, _)| io).map_err(|failure| match failure.fault {
+            UpstreamFault::NoHttp2ByAlpn => {
+                DialFailure::because(UpstreamFault::TlsFailed, "it does not offer http/1.1 by ALPN")
+            }
+            _ => failure,
+        })
     }
 
     async fn handshake(&self, io: UpstreamIo, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, UpstreamFault> {
@@ -121,7 +187,7 @@ impl Target {
             .initial_max_send_streams(LIMIT_UNKNOWN)
             .enable_push(false)
             .handshake::<_, Bytes>(io);
-        let is_http1 = || seen.lock().unwrap_or_else(PoisonError::into_inner).starts_with(b"HTTP/1");
+        let is_http1 = || seen.lock().unwrap_or_else(PoisonError::into_inner).starts_with(HTTP1_ANSWER);
         let not_http2 = |error: &h2::Error| {
             tracing::debug!(endpoint = %self.endpoint, %error, "no HTTP/2 handshake");
             if is_http1() {
@@ -193,6 +259,9 @@ impl Driver {
             polled
         })
         .await;
+        if let Err(error) = &result {
+            self.state.heed(error);
+        }
         let reason = match &result {
             Err(error) if error.is_io() => "lost",
             Err(error) if !(error.is_go_away() && error.is_remote()) => "protocol_error",
@@ -215,33 +284,6 @@ impl Drop for PooledLink {
     }
 }
 
-/// Where failed dials are told, because bb8 keeps them to itself. (Its error sink also tells of idle connections that have
-/// ended, which is no failure.)
-#[derive(Debug, Clone)]
-pub(crate) struct DialFailures(watch::Sender<Option<UpstreamFault>>);
-
-impl DialFailures {
-    pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(None))
-    }
-
-    pub(crate) fn tell(&self, fault: UpstreamFault) {
-        self.0.send_replace(Some(fault));
-    }
-
-    /// Sees the failures from now on.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<UpstreamFault>> {
-        self.0.subscribe()
-    }
-}
-
-/// The next failure that `failures` sees.
-pub(crate) async fn next_failure(failures: &mut watch::Receiver<Option<UpstreamFault>>) -> UpstreamFault {
-    // The sender lives as long as the pool that is asked for a connection at the same time.
-    let _ = failures.changed().await;
-    failures.borrow_and_update().unwrap_or(UpstreamFault::ConnectionLost)
-}
-
 /// Dials HTTP/2 connections to one endpoint for bb8.
 pub(crate) struct Dialer {
     pub(crate) target: Arc<Target>,
@@ -251,14 +293,14 @@ pub(crate) struct Dialer {
 
 impl bb8::ManageConnection for Dialer {
     type Connection = PooledLink;
-    type Error = UpstreamFault;
+    type Error = DialFailure;
 
-    async fn connect(&self) -> Result<PooledLink, UpstreamFault> {
-        self.target.dial_http2(&self.metrics).await.inspect_err(|fault| self.failures.tell(*fault))
+    async fn connect(&self) -> Result<PooledLink, DialFailure> {
+        self.target.dial_http2(&self.metrics).await.inspect_err(|failure| self.failures.tell(failure))
     }
 
-    async fn is_valid(&self, link: &mut PooledLink) -> Result<(), UpstreamFault> {
-        if link.0.state.is_open() { Ok(()) } else { Err(UpstreamFault::ConnectionLost) }
+    async fn is_valid(&self, link: &mut PooledLink) -> Result<(), DialFailure> {
+        if link.0.state.is_open() { Ok(()) } else { Err(UpstreamFault::ConnectionLost.into()) }
     }
 
     fn has_broken(&self, link: &mut PooledLink) -> bool {

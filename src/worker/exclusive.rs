@@ -14,7 +14,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::dial::next_failure;
+use super::dial_failure::next_failure;
 use super::http1::{Http1Lease, Http1Pool, UploadBody, fault};
 use super::share::EndpointShared;
 use crate::error::{Fault, ProxyFault, UpstreamFault};
@@ -38,7 +38,7 @@ impl Exclusive {
     pub(crate) fn new(shared: Arc<EndpointShared>, worker: usize, metrics: Arc<EndpointMetrics>) -> Rc<Self> {
         let exclusive =
             Rc::new_cyclic(|me| Self { shared, worker, metrics, is_dialling: Cell::new(false), me: me.clone() });
-        if worker == 0 {
+        if worker == 0 && exclusive.is_spoken() {
             // One connection tells at once whether the service is there.
             exclusive.dial_until_reached();
         }
@@ -50,11 +50,23 @@ impl Exclusive {
         self.shared.health.is_failing()
     }
 
+    /// As far as is known the service speaks HTTP/1.1, and requests come here.
+    pub(crate) fn is_spoken(&self) -> bool {
+        self.shared.discovery.is_http1()
+    }
+
+    /// The service has answered in HTTP/2.
+    pub(crate) fn found_http2(&self) {
+        self.shared.discovery.found_http2(&self.shared.target);
+    }
+
     fn pool(&self) -> &Http1Pool {
         self.shared.http1(self.worker, &self.metrics)
     }
 
     /// Waits for a connection, first in, first out, up to `pending_timeout`; dials if there may be another one.
+    ///
+    /// Only a request for which HTTP/1.1 `is_required` waits on when the service turns out to speak HTTP/2.
     ///
     /// # Errors
     /// [`ProxyFault::PoolFull`], [`ProxyFault::PoolWaitTimeout`], [`ProxyFault::NoHealthyEndpoint`], or why the dial
@@ -62,7 +74,7 @@ impl Exclusive {
     ///
     /// # Cancel safety
     /// Dropping the future gives the place to the next one; a dial in progress goes on and is pooled.
-    pub(crate) async fn acquire(&self) -> Result<ExclusivePermit, Fault> {
+    pub(crate) async fn acquire(&self, is_required: bool) -> Result<ExclusivePermit, Fault> {
         let health = &self.shared.health;
         if health.is_down() {
             self.metrics.rejected.increment("unavailable");
@@ -80,10 +92,15 @@ impl Exclusive {
                 Ok(lease) => {
                     self.metrics.streams.add(1);
                     self.metrics.requests.increment();
-                    return Ok(ExclusivePermit { lease, metrics: self.metrics.clone() });
+                    return Ok(ExclusivePermit { lease, metrics: self.metrics.clone(), is_required });
                 }
                 Err(fault) => fault,
             };
+            if !is_required && !self.is_spoken() {
+                // Who finds that out has reached the service.
+                health.dial_succeeded(&self.shared.target);
+                return Err(fault);
+            }
             if health.is_down() || Instant::now() + BACKOFF >= deadline {
                 self.metrics.rejected.increment(if health.is_failing() { "unavailable" } else { "timeout" });
                 return Err(fault);
@@ -108,10 +125,12 @@ impl Exclusive {
                 }
                 Err(_) => Err(health.fault().map_or(Fault::Proxy(ProxyFault::PoolWaitTimeout), Fault::Upstream)),
             },
-            fault = next_failure(&mut failures) => {
-                health.dial_failed(&self.shared.target, fault);
-                self.dial_until_reached();
-                Err(Fault::Upstream(fault))
+            failure = next_failure(&mut failures) => {
+                if self.is_spoken() {
+                    health.dial_failed(&self.shared.target, &failure);
+                    self.dial_until_reached();
+                }
+                Err(Fault::Upstream(failure.fault))
             }
         }
     }
@@ -124,7 +143,11 @@ impl Exclusive {
         let me = self.me.clone();
         tokio::task::spawn_local(async move {
             while let Some(exclusive) = me.upgrade() {
-                if exclusive.lease().await.is_ok() {
+                let is_reached = exclusive.lease().await.is_ok();
+                if !exclusive.is_spoken() {
+                    exclusive.shared.health.dial_succeeded(&exclusive.shared.target);
+                }
+                if is_reached || !exclusive.is_spoken() {
                     exclusive.is_dialling.set(false);
                     return;
                 }
@@ -162,6 +185,8 @@ impl Drop for WaitRecord<'_> {
 pub(crate) struct ExclusivePermit {
     lease: Http1Lease,
     metrics: Arc<EndpointMetrics>,
+    /// The request may not be sent as HTTP/2.
+    pub(crate) is_required: bool,
 }
 
 impl ExclusivePermit {
@@ -190,6 +215,11 @@ impl ExclusivePermit {
 
     pub(crate) fn connection_id(&self) -> u64 {
         self.lease.id
+    }
+
+    /// See [`Http1Connection::is_answered_in_http2`](super::http1::Http1Connection::is_answered_in_http2).
+    pub(crate) fn is_answered_in_http2(&self) -> bool {
+        self.lease.is_answered_in_http2()
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::acquire::{Before, Place, acquire};
 use super::body::RelayBody;
-use super::call::{Answer, Attempt, Call};
+use super::call::{Answer, Attempt, Call, Unprocessed};
 use super::client::Client;
 use super::exchange::{Exchange, Phase};
 use super::lane::Lane;
@@ -67,14 +67,14 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         exchange.endpoint = Some(endpoint.clone());
         exchange.phase = Phase::ResponseHead;
         let call = Call { client, route: &route, endpoint: &endpoint, exchange };
-        let (pool, permit) = match place {
-            Place::Http2(pool, permit) => (pool, permit),
+        let spare = copy.take().unwrap_or_else(|| HeadCopy::new(&head, client.local.head_buffer()));
+        let attempt = match place {
+            Place::Http2(pool, permit) => call.http2(head, body, pool, permit).await?,
             // Boxed, as is every path that the usual request does not take: hyper moves the whole future once
             // for each request, and keeps room for it on each connection.
-            Place::Http1(pool, permit) => return Box::pin(call.http1(head, body, &pool, permit)).await,
+            Place::Http1(pool, permit) => Box::pin(call.http1(head, body, &pool, permit)).await?,
         };
-        let spare = copy.take().unwrap_or_else(|| HeadCopy::new(&head, client.local.head_buffer()));
-        let mut unprocessed = match call.http2(head, body, pool.clone(), permit).await? {
+        let mut unprocessed = match attempt {
             Attempt::Answered(answer) => {
                 client.local.give_back(spare.into_buffer());
                 return Ok(answer);
@@ -85,7 +85,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         if attempts_left == 0 || !is_replayable || client.is_past_request_end() {
             return Err(unprocessed.fault);
         }
-        pool.metrics.retries.increment(unprocessed.proof.name());
+        endpoint.pool.metrics().retries.increment(unprocessed.proof.name());
         tracing::debug!(
             endpoint = endpoint.name,
             connection = unprocessed.connection_id,
@@ -103,7 +103,8 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
             client.arm(Instant::now(), None);
             Box::pin(sleep(PAUSE * 2u32.pow(ATTEMPTS_MAX - 2 - attempts_left))).await;
         }
-        before = Some(Before { connection_id: unprocessed.connection_id, endpoint });
+        let Unprocessed { connection_id, proof, .. } = *unprocessed;
+        before = Some(Before { endpoint, connection_id, proof });
     }
 }
 

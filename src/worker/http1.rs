@@ -13,8 +13,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::dial::{DialFailures, Target};
+use super::dial::Target;
+use super::dial_failure::{DialFailure, DialFailures};
+use super::discovery::Discovery;
 use super::request_body::{Piece, RequestBody};
+use super::upstream_io::{FirstBytes, UpstreamIo};
 use crate::config;
 use crate::error::{DownstreamFault, Fault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
@@ -28,9 +31,20 @@ pub(crate) struct Http1Pool {
 }
 
 impl Http1Pool {
-    pub(crate) fn new(target: &Arc<Target>, pool: &config::Pool, share: u32, metrics: &Arc<EndpointMetrics>) -> Self {
+    pub(crate) fn new(
+        target: &Arc<Target>,
+        pool: &config::Pool,
+        share: u32,
+        metrics: &Arc<EndpointMetrics>,
+        discovery: &Arc<Discovery>,
+    ) -> Self {
         let failures = DialFailures::new();
-        let dialer = Http1Dialer { target: target.clone(), failures: failures.clone(), metrics: metrics.clone() };
+        let dialer = Http1Dialer {
+            target: target.clone(),
+            failures: failures.clone(),
+            metrics: metrics.clone(),
+            discovery: discovery.clone(),
+        };
         let bb8 = bb8::Pool::builder()
             .max_size(share)
             .idle_timeout(Some(pool.idle_timeout))
@@ -62,6 +76,14 @@ pub(crate) struct Http1Dialer {
     target: Arc<Target>,
     failures: DialFailures,
     metrics: Arc<EndpointMetrics>,
+    discovery: Arc<Discovery>,
+}
+
+impl Http1Dialer {
+    async fn dial(&self) -> Result<UpstreamIo, DialFailure> {
+        self.discovery.ask_after_absence(&self.target, &self.metrics).await?;
+        self.target.dial_http1().await
+    }
 }
 
 /// An HTTP/1.1 connection.
@@ -70,6 +92,7 @@ pub(crate) struct Http1Connection {
     pub(crate) sender: http1::SendRequest<UploadBody>,
     /// No exchange is unfinished on it.
     is_clean: AtomicBool,
+    first_bytes: FirstBytes,
 }
 
 impl Http1Connection {
@@ -77,17 +100,27 @@ impl Http1Connection {
     pub(crate) fn set_clean(&self, is_clean: bool) {
         self.is_clean.store(is_clean, Ordering::Relaxed);
     }
+
+    /// Whether the service began with the SETTINGS of an HTTP/2 connection. It then has read no request: what it takes
+    /// for HTTP/2 must begin with the preface (RFC 9113 §3.4).
+    pub(crate) fn is_answered_in_http2(&self) -> bool {
+        let first = self.first_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        // A length of up to 2^24, type 4, no flags, and the beginning of stream 0.
+        matches!(first[..], [_, _, _, 4, 0, 0, 0, 0])
+    }
 }
 
 impl bb8::ManageConnection for Http1Dialer {
     type Connection = Http1Connection;
-    type Error = UpstreamFault;
+    type Error = DialFailure;
 
-    async fn connect(&self) -> Result<Http1Connection, UpstreamFault> {
-        let io = self.target.dial_http1().await.inspect_err(|fault| {
-            self.metrics.dial_failures.increment(Fault::from(*fault).reason());
-            self.failures.tell(*fault);
+    async fn connect(&self) -> Result<Http1Connection, DialFailure> {
+        let io = self.dial().await.inspect_err(|failure| {
+            self.metrics.dial_failures.increment(Fault::from(failure.fault).reason());
+            self.discovery.http1_dial_failed();
+            self.failures.tell(failure);
         })?;
+        let first_bytes = io.first_bytes();
         let (sender, connection) = http1::Builder::new()
             // The buffer alone would let a head of up to twice its size through.
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
@@ -104,11 +137,12 @@ impl bb8::ManageConnection for Http1Dialer {
             metrics.active.add_shared(-1);
             metrics.closed.increment(if result.is_ok() { "peer_closed" } else { "lost" });
         });
-        Ok(Http1Connection { id: super::mux::next_connection_id(), sender, is_clean: AtomicBool::new(true) })
+        let (id, is_clean) = (super::mux::next_connection_id(), AtomicBool::new(true));
+        Ok(Http1Connection { id, sender, is_clean, first_bytes })
     }
 
-    async fn is_valid(&self, connection: &mut Http1Connection) -> Result<(), UpstreamFault> {
-        connection.sender.ready().await.map_err(|_| UpstreamFault::ConnectionLost)
+    async fn is_valid(&self, connection: &mut Http1Connection) -> Result<(), DialFailure> {
+        connection.sender.ready().await.map_err(|_| UpstreamFault::ConnectionLost.into())
     }
 
     fn has_broken(&self, connection: &mut Http1Connection) -> bool {
@@ -135,6 +169,8 @@ pub(crate) struct UploadState {
     is_starving: AtomicBool,
     is_ended: AtomicBool,
     refusal: OnceLock<DownstreamFault>,
+    /// The body, once the connection has let go of it.
+    returned: Mutex<Option<RequestBody>>,
     /// Told at the end of the body.
     waiting: Mutex<Option<Waker>>,
 }
@@ -165,6 +201,11 @@ impl UploadState {
         self.is_starving.load(Ordering::Acquire)
     }
 
+    /// The body as far as it has come, after the end.
+    pub(crate) fn take_body(&self) -> Option<RequestBody> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn end(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_ended.store(true, Ordering::Release);
@@ -192,10 +233,16 @@ impl UploadBody {
     pub(crate) fn state(&self) -> Arc<UploadState> {
         self.state.clone()
     }
+
+    /// The body of a request that was not written.
+    pub(crate) fn into_body(mut self) -> Option<RequestBody> {
+        self.body.take()
+    }
 }
 
 impl Drop for UploadBody {
     fn drop(&mut self) {
+        *self.state.returned.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
         self.state.end();
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct LinkState {
     has_unwritten: AtomicBool,
     /// What has gone over the socket.
     pub(crate) traffic: Arc<Traffic>,
+    /// The peer has ended it because it wants HTTP/1.1.
+    is_http1_wanted: AtomicBool,
     /// Given up, because its peer has gone silent.
     is_unresponsive: AtomicBool,
     /// Pools of other workers that wait for a place here.
@@ -73,6 +75,7 @@ impl LinkState {
             in_flight: AtomicU32::new(0),
             has_unwritten: AtomicBool::new(false),
             traffic,
+            is_http1_wanted: AtomicBool::new(false),
             is_unresponsive: AtomicBool::new(false),
             hungry: AtomicU32::new(0),
             watchers: Mutex::default(),
@@ -90,6 +93,18 @@ impl LinkState {
             self.notify();
         }
         is_first
+    }
+
+    /// Remembers what an error that ends the connection says about it.
+    pub(crate) fn heed(&self, error: &h2::Error) {
+        if error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED) {
+            self.is_http1_wanted.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the peer has ended it because it wants HTTP/1.1 (RFC 9113 §7).
+    pub(crate) fn is_http1_wanted(&self) -> bool {
+        self.is_http1_wanted.load(Ordering::Acquire)
     }
 
     /// As [`LinkState::close`], because the peer has gone silent.
@@ -379,6 +394,7 @@ impl StreamPermit {
     }
 
     fn close_after(&self, error: &h2::Error) {
+        self.mux.state.heed(error);
         if self.mux.state.close() {
             tracing::debug!(connection = self.mux.state.id, %error, "connection takes no more streams");
             if let (true, Some(code)) = (error.is_go_away() && error.is_remote(), error.reason()) {
@@ -448,7 +464,11 @@ fn proof(error: &h2::Error) -> Option<Proof> {
     } else if error.is_go_away() {
         Some(Proof::Goaway)
     } else {
-        (error.reason() == Some(h2::Reason::REFUSED_STREAM)).then_some(Proof::RefusedStream)
+        match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) => Some(Proof::RefusedStream),
+            Some(h2::Reason::HTTP_1_1_REQUIRED) => Some(Proof::Http11Required),
+            _ => None,
+        }
     }
 }
 
@@ -457,7 +477,7 @@ pub(crate) fn fault(error: &h2::Error) -> UpstreamFault {
     let reason = error.reason();
     if error.is_io() {
         UpstreamFault::ConnectionLost
-    } else if proof(error).is_some() {
+    } else if matches!(proof(error), Some(Proof::Goaway | Proof::RefusedStream)) {
         UpstreamFault::StreamRefused
     } else if error.is_remote() {
         UpstreamFault::StreamReset

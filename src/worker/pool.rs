@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::dial::{DialFailures, Dialer, next_failure};
+use super::dial::Dialer;
+use super::dial_failure::{DialFailure, DialFailures, next_failure};
 use super::lane::Lane;
 use super::mux::{Link, Mux, Room, StreamPermit};
 use super::queue::{Queue, Waiting};
@@ -77,7 +78,7 @@ impl Pool {
             .max_lifetime(None)
             .reaper_rate(shared.pool.idle_timeout.clamp(Duration::from_millis(100), Duration::from_secs(10)))
             // The dial has its own timeout; this one only bounds a check-out that nobody answers.
-            .connection_timeout(shared.target.connect_timeout * 2 + Duration::from_secs(1))
+            .connection_timeout(shared.target.connect_timeout * 4 + Duration::from_secs(1))
             // Retries and their pace are decided here, where it is known whether anyone still waits.
             .retry_connection(false)
             .test_on_check_out(true)
@@ -99,6 +100,7 @@ impl Pool {
             worker,
         });
         tokio::task::spawn_local(follow_changes(Rc::downgrade(&pool), changed.clone()));
+        shared.discovery.watch(&changed);
         let lender = shared.lender(worker);
         if share == 0 {
             let board = shared.board(lender);
@@ -199,6 +201,12 @@ impl Pool {
             self.fail_waiters();
             return;
         }
+        if self.shared.discovery.is_http1() {
+            // Those who wait go on to an HTTP/1.1 connection.
+            self.queue.fail(UpstreamFault::NotHttp2.into());
+            self.show();
+            return;
+        }
         let live: Vec<Rc<Mux>> = self.live.borrow().iter().map(|live| live.mux.clone()).collect();
         for mux in &live {
             self.queue.serve(|| mux.permit());
@@ -270,6 +278,9 @@ impl Pool {
         let mut is_any_busy = false;
         for (mux, lease, is_hungry) in ended {
             is_any_busy |= mux.state.in_flight() > 0;
+            if mux.state.is_http1_wanted() {
+                self.shared.discovery.found_http1(&self.shared.target, "it ends connections with HTTP_1_1_REQUIRED");
+            }
             self.part_from(&mux, is_hungry);
             // A borrowed connection is its owner's to count.
             if lease.is_some() && mux.state.in_flight() > 0 {
@@ -289,6 +300,13 @@ impl Pool {
         if self.share > 0 {
             self.shared.board(self.worker).withdraw(mux.state.id);
             self.shared.health.link_ended();
+        }
+    }
+
+    /// Asks a service that speaks HTTP/1.1 for HTTP/2, by one dial.
+    pub(crate) fn ask_again(&self) {
+        if self.shared.discovery.is_http1() {
+            self.grow("discovery");
         }
     }
 
@@ -391,7 +409,8 @@ impl Pool {
         let before = self.shown.replace(now);
         let gauges = [&self.metrics.active, &self.metrics.idle, &self.metrics.stream_limit];
         for ((gauge, now), before) in gauges.into_iter().zip(now).zip(before) {
-            gauge.add(now - before);
+            // The pool of HTTP/1.1 connections to the same endpoint counts on the first of them.
+            gauge.add_shared(now - before);
         }
     }
 }
@@ -444,10 +463,10 @@ async fn grow(pool: Weak<Pool>, reason: &'static str) {
         let Some((bb8, mut failures)) = pool.upgrade().map(|pool| (pool.bb8.clone(), pool.failures.subscribe())) else {
             return;
         };
-        let dialled: Result<Lease, UpstreamFault> = tokio::select! {
+        let dialled: Result<Lease, DialFailure> = tokio::select! {
             biased;
-            lease = bb8.get_owned() => lease.map_err(|_| UpstreamFault::ConnectTimeout),
-            fault = next_failure(&mut failures) => Err(fault),
+            lease = bb8.get_owned() => lease.map_err(|_| UpstreamFault::ConnectTimeout.into()),
+            failure = next_failure(&mut failures) => Err(failure),
         };
         drop(bb8);
         let Some(pool) = pool.upgrade() else { return };
@@ -455,6 +474,7 @@ async fn grow(pool: Weak<Pool>, reason: &'static str) {
             Ok(lease) => {
                 pool.metrics.opened.increment(reason);
                 pool.shared.health.dial_succeeded(&pool.shared.target);
+                pool.shared.discovery.found_http2(&pool.shared.target);
                 pool.adopt(lease);
                 pool.is_growing.set(false);
                 pool.feed();
@@ -463,9 +483,9 @@ async fn grow(pool: Weak<Pool>, reason: &'static str) {
                 }
                 return;
             }
-            Err(fault) if pool.shared.health.has_links() => {
+            Err(failure) if pool.shared.health.has_links() => {
                 // The service is there and wants no more connections: what there is must do for now.
-                pool.metrics.dial_failures.increment(Fault::from(fault).reason());
+                pool.metrics.dial_failures.increment(Fault::from(failure.fault).reason());
                 let me = Rc::downgrade(&pool);
                 drop(pool);
                 tokio::time::sleep(BACKOFF_MAX).await;
@@ -474,9 +494,17 @@ async fn grow(pool: Weak<Pool>, reason: &'static str) {
                 pool.feed();
                 return;
             }
-            Err(fault) => {
-                pool.metrics.dial_failures.increment(Fault::from(fault).reason());
-                pool.shared.health.dial_failed(&pool.shared.target, fault);
+            Err(failure) if pool.shared.discovery.http2_dial_failed(&pool.shared.target, &failure) => {
+                if failure.tells_http1() {
+                    pool.shared.health.dial_succeeded(&pool.shared.target);
+                }
+                pool.is_growing.set(false);
+                pool.feed();
+                return;
+            }
+            Err(failure) => {
+                pool.metrics.dial_failures.increment(Fault::from(failure.fault).reason());
+                pool.shared.health.dial_failed(&pool.shared.target, &failure);
                 if pool.shared.health.is_down() {
                     pool.fail_waiters();
                     pool.shared.board(pool.worker).notify_borrowers();

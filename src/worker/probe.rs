@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::dial::Target;
+use super::dial_failure::DialFailure;
 use super::share::hint;
 use crate::config::{Endpoint, Protocol};
 use crate::error::{Fault, UpstreamFault};
@@ -19,8 +20,8 @@ use crate::metrics::EndpointMetrics;
 pub struct ProbeReport {
     /// Until the connection could have carried a request.
     pub took: Duration,
-    /// What the endpoint speaks; differs from its URL only for `http1://`, where a service that speaks h2c as well
-    /// could be multiplexed.
+    /// What the endpoint speaks: [`Protocol::H2c`], [`Protocol::H2Tls`] or [`Protocol::Http1`]. For `http1://` it may be h2c
+    /// as well, and then requests could be multiplexed.
     pub speaks: Protocol,
     /// The peer's SETTINGS; `None` for HTTP/1.1.
     pub settings: Option<PeerSettings>,
@@ -49,14 +50,25 @@ impl Target {
     /// # Errors
     /// Whatever a worker's dial would have ended with.
     pub async fn probe(&self) -> Result<ProbeReport, ProbeFailure> {
-        let failure = |fault| ProbeFailure { fault, why: why(self, fault) };
-        let start = Instant::now();
-        if self.endpoint.protocol != Protocol::Http1 {
-            let settings = settings(self).await.map_err(failure)?;
-            return Ok(ProbeReport { took: start.elapsed(), speaks: self.endpoint.protocol, settings: Some(settings) });
+        let failed = |failure: DialFailure| ProbeFailure { fault: failure.fault, why: why(self, &failure) };
+        let mut start = Instant::now();
+        let protocol = self.endpoint.protocol;
+        if protocol != Protocol::Http1 {
+            match settings(self).await {
+                Ok(settings) => {
+                    let speaks = if protocol.is_tls() { Protocol::H2Tls } else { Protocol::H2c };
+                    return Ok(ProbeReport { took: start.elapsed(), speaks, settings: Some(settings) });
+                }
+                Err(failure) if protocol.is_discovered() && failure.tells_http1() => {}
+                Err(failure) => return Err(failed(failure)),
+            }
+            start = Instant::now();
         }
-        self.dial_http1().await.map_err(failure)?;
+        self.dial_http1().await.map_err(failed)?;
         let took = start.elapsed();
+        if protocol != Protocol::Http1 {
+            return Ok(ProbeReport { took, speaks: Protocol::Http1, settings: None });
+        }
         // A service behind `http1://` may well speak HTTP/2: then one word in the URL saves all but a few connections.
         let h2c = Self {
             upstream: self.upstream.clone(),
@@ -75,7 +87,7 @@ impl Target {
     }
 }
 
-async fn settings(target: &Target) -> Result<PeerSettings, UpstreamFault> {
+async fn settings(target: &Target) -> Result<PeerSettings, DialFailure> {
     let link = target.dial_http2(&Arc::new(EndpointMetrics::default())).await?;
     Ok(PeerSettings {
         max_concurrent_streams: link.0.state.peer_limit(),
@@ -83,22 +95,16 @@ async fn settings(target: &Target) -> Result<PeerSettings, UpstreamFault> {
     })
 }
 
-fn why(target: &Target, fault: UpstreamFault) -> String {
-    let hint = hint(target, fault);
-    if !hint.is_empty() {
-        return hint.trim_start_matches(": ").to_owned();
-    }
-    match fault {
+fn why(target: &Target, failure: &DialFailure) -> String {
+    let hint = hint(target, failure);
+    let limit = format!("within {:?} (upstreams.{}.timeouts.connect)", target.connect_timeout, target.upstream);
+    match failure.fault {
+        UpstreamFault::ConnectTimeout if !hint.is_empty() => format!("{} {limit}", hint.trim_start_matches(": ")),
+        _ if !hint.is_empty() => hint.trim_start_matches(": ").to_owned(),
         UpstreamFault::ConnectRefused => "nobody accepts connections there: is the service running?".to_owned(),
-        UpstreamFault::ConnectTimeout => {
-            format!(
-                "not connected within {:?} (upstreams.{}.timeouts.connect)",
-                target.connect_timeout, target.upstream
-            )
-        }
+        UpstreamFault::ConnectTimeout => format!("not connected {limit}"),
         UpstreamFault::ConnectionLost => "it closed the connection before it sent its SETTINGS".to_owned(),
         UpstreamFault::MalformedResponse => "it answered the HTTP/2 preface with something else".to_owned(),
-        UpstreamFault::TlsFailed => "the TLS handshake failed: does it speak TLS on this port?".to_owned(),
         fault => Fault::from(fault).reason().replace('_', " "),
     }
 }

@@ -125,7 +125,7 @@ impl RequestBody {
 
     /// Whether another attempt would have all of it.
     pub(crate) fn is_replayable(&self) -> bool {
-        self.kept.is_some()
+        self.kept.is_some() || self.received_bytes.load(Ordering::Acquire) == 0
     }
 
     /// Another attempt starts. Only if [`RequestBody::is_replayable`].

@@ -5,11 +5,12 @@
 //!
 //! Lives on one worker.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use http::uri::{Authority, Scheme};
 
+use super::discovery::ASKED_AGAIN_AFTER;
 use super::exclusive::Exclusive;
 use super::pool::Pool;
 use super::share::EndpointShared;
@@ -57,6 +58,14 @@ pub(crate) struct EndpointEntry {
 pub(crate) enum EndpointPool {
     Http2(Rc<Pool>),
     Http1(Rc<Exclusive>),
+    /// One or the other, by what is known of the service.
+    Either(Rc<Pool>, Rc<Exclusive>),
+}
+
+/// Where requests go now.
+pub(crate) enum Spoken<'a> {
+    Http2(&'a Rc<Pool>),
+    Http1(&'a Rc<Exclusive>),
 }
 
 impl Routing {
@@ -133,24 +142,50 @@ impl EndpointEntry {
         let pool = match endpoint.protocol {
             Protocol::H2c | Protocol::H2Tls => EndpointPool::Http2(Pool::new(shared.clone(), worker, metrics)),
             Protocol::Http1 => EndpointPool::Http1(Exclusive::new(shared.clone(), worker, metrics)),
+            Protocol::Http | Protocol::Https => {
+                let pool = Pool::new(shared.clone(), worker, metrics.clone());
+                if worker == 0 {
+                    tokio::task::spawn_local(ask_again(Rc::downgrade(&pool)));
+                }
+                EndpointPool::Either(pool, Exclusive::new(shared.clone(), worker, metrics))
+            }
         };
-        let scheme = if endpoint.protocol == Protocol::H2Tls { Scheme::HTTPS } else { Scheme::HTTP };
+        let scheme = if endpoint.protocol.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let authority = Authority::try_from(endpoint.authority()).expect("a Config's endpoint is a valid authority");
         Self { name: key.1, pool, scheme, authority, shared: shared.clone() }
     }
 }
 
 impl EndpointPool {
+    /// What the service speaks, as far as is known.
+    pub(crate) fn spoken(&self) -> Spoken<'_> {
+        match self {
+            Self::Http2(pool) => Spoken::Http2(pool),
+            Self::Http1(pool) => Spoken::Http1(pool),
+            Self::Either(_, http1) if http1.is_spoken() => Spoken::Http1(http1),
+            Self::Either(http2, _) => Spoken::Http2(http2),
+        }
+    }
+
+    pub(crate) fn is_http1(&self) -> bool {
+        matches!(self.spoken(), Spoken::Http1(_))
+    }
+
+    /// Whether the service may come to speak the other HTTP.
+    pub(crate) fn is_either(&self) -> bool {
+        matches!(self, Self::Either(..))
+    }
+
     fn is_failing(&self) -> bool {
         match self {
-            Self::Http2(pool) => pool.is_failing(),
+            Self::Http2(pool) | Self::Either(pool, _) => pool.is_failing(),
             Self::Http1(pool) => pool.is_failing(),
         }
     }
 
-    fn metrics(&self) -> &EndpointMetrics {
+    pub(crate) fn metrics(&self) -> &EndpointMetrics {
         match self {
-            Self::Http2(pool) => &pool.metrics,
+            Self::Http2(pool) | Self::Either(pool, _) => &pool.metrics,
             Self::Http1(pool) => &pool.metrics,
         }
     }
@@ -159,5 +194,14 @@ impl EndpointPool {
     fn in_flight(&self) -> u32 {
         let metrics = self.metrics();
         u32::try_from(metrics.streams.value() + metrics.pending.value()).unwrap_or(0)
+    }
+}
+
+/// Asks a service that speaks HTTP/1.1 for HTTP/2 now and then. One task per endpoint.
+async fn ask_again(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.ask_again();
     }
 }

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::dial::Target;
+use super::dial_failure::DialFailure;
+use super::discovery::Discovery;
 use super::http1::Http1Pool;
 use super::mux::Link;
 use crate::config;
@@ -30,6 +32,7 @@ pub struct EndpointShared {
     /// Requests that wait, of all workers.
     pending: AtomicU32,
     pub(crate) health: Health,
+    pub(crate) discovery: Arc<Discovery>,
     /// What each worker lends, by worker.
     boards: Vec<Board>,
     /// The HTTP/1.1 connections of each worker; a borrower takes its lender's.
@@ -49,6 +52,7 @@ pub(crate) struct Board {
 impl EndpointShared {
     pub fn new(target: Arc<Target>, pool: config::Pool, workers: usize) -> Arc<Self> {
         Arc::new(Self {
+            discovery: Discovery::new(target.endpoint.protocol),
             target,
             pool,
             pending: AtomicU32::new(0),
@@ -84,7 +88,11 @@ impl EndpointShared {
 
     /// The worker whose connections `worker` uses: itself if it has a share.
     pub(crate) fn lender(&self, worker: usize) -> usize {
-        if self.share(worker) > 0 { worker } else { worker % self.pool.max_connections as usize }
+        self.lender_of(self.pool.max_connections, worker)
+    }
+
+    fn lender_of(&self, total: u32, worker: usize) -> usize {
+        if self.split(total, worker) > 0 { worker } else { worker % total as usize }
     }
 
     /// Workers that use the connections of `lender`, itself included.
@@ -98,8 +106,10 @@ impl EndpointShared {
 
     /// The HTTP/1.1 connections that `worker` uses; made by whoever comes first.
     pub(crate) fn http1(&self, worker: usize, metrics: &Arc<EndpointMetrics>) -> &Http1Pool {
-        let lender = self.lender(worker);
-        self.http1[lender].get_or_init(|| Http1Pool::new(&self.target, &self.pool, self.share(lender), metrics))
+        let total = self.pool.max_http1_connections;
+        let lender = self.lender_of(total, worker);
+        let make = || Http1Pool::new(&self.target, &self.pool, self.split(total, lender), metrics, &self.discovery);
+        self.http1[lender].get_or_init(make)
     }
 
     /// Lets one more request wait, unless `max_pending` already do.
@@ -184,10 +194,11 @@ impl Health {
         self.is_failing.load(Ordering::Acquire)
     }
 
-    pub(crate) fn dial_failed(&self, target: &Target, fault: UpstreamFault) {
+    pub(crate) fn dial_failed(&self, target: &Target, failure: &DialFailure) {
+        let fault = failure.fault;
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = crate::error::Fault::from(fault).reason();
-        let hint = hint(target, fault);
+        let hint = hint(target, failure);
         self.is_failing.store(true, Ordering::Release);
         match outage.as_mut() {
             None => {
@@ -215,15 +226,17 @@ impl Health {
 }
 
 /// What the operator most likely has to change.
-pub(super) fn hint(target: &Target, fault: UpstreamFault) -> String {
-    match fault {
+pub(super) fn hint(target: &Target, failure: &DialFailure) -> String {
+    if let Some(cause) = &failure.cause {
+        return format!(": {cause}");
+    }
+    match failure.fault {
         UpstreamFault::NotHttp2 => format!(
             ": {} answered HTTP/1.1 to the HTTP/2 preface: write http1:// or enable h2c in the service",
             target.endpoint.authority()
         ),
-        UpstreamFault::NoHttp2ByAlpn => ": it does not offer h2 by ALPN: enable HTTP/2 in the service".to_owned(),
-        UpstreamFault::CertificateRejected => {
-            ": its certificate does not verify: check upstreams.*.tls.ca and server_name".to_owned()
+        UpstreamFault::NoHttp2ByAlpn => {
+            ": it does not offer h2 by ALPN: write https:// or enable HTTP/2 in the service".to_owned()
         }
         UpstreamFault::DnsFailed => format!(": the name {} does not resolve", target.endpoint.host),
         _ => String::new(),

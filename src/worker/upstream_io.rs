@@ -21,11 +21,14 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// Up to eight bytes with which a peer began.
+pub(crate) type FirstBytes = Arc<Mutex<Vec<u8>>>;
+
 /// A stream to an endpoint.
 pub struct UpstreamIo {
     stream: Stream,
     /// How the peer began, so that a wrong protocol can be named.
-    first_bytes: Arc<Mutex<Vec<u8>>>,
+    first_bytes: FirstBytes,
     is_begun: bool,
     /// The driver polls again at once: until then nothing is read, and what is written is gathered.
     gathers: Arc<AtomicBool>,
@@ -89,8 +92,7 @@ impl UpstreamIo {
         }
     }
 
-    /// Up to eight bytes with which the peer began.
-    pub(crate) fn first_bytes(&self) -> Arc<Mutex<Vec<u8>>> {
+    pub(crate) fn first_bytes(&self) -> FirstBytes {
         self.first_bytes.clone()
     }
 

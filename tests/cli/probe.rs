@@ -1,5 +1,7 @@
 //! `check --probe`: what it finds at the endpoints.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use crate::binary::{Folder, Said};
@@ -46,6 +48,46 @@ fn an_http2_service_under_http1_is_told_to_be_multiplexed() {
     let said = probe(&format!("http1://{}", service::h2c(64)));
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.stdout.contains("write h2c:// to multiplex"), "{said:?}");
+}
+
+#[test]
+fn what_an_http_service_speaks_is_found_out() {
+    let said = probe(&format!("http://{}", service::h2c(64)));
+    assert!(said.code == Some(0) && said.stdout.contains("speaks HTTP/2 in the clear (h2c)"), "{said:?}");
+    let said = probe(&format!("http://{}", service::http1("HTTP/1.1 400 Bad Request\r\n\r\n")));
+    assert!(said.code == Some(0) && said.stdout.contains("speaks only HTTP/1.1"), "{said:?}");
+    assert!(said.stdout.contains("each request takes a connection"), "{said:?}");
+}
+
+/// A probe of this scheme on a service with a certificate; `server_name` is what is asked for.
+fn probe_tls(scheme: &str, (address, certificate): (SocketAddr, String), server_name: &str) -> Said {
+    let folder = Folder::with(&format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\n\
+         upstreams: {{ a: {{ endpoints: [\"{scheme}://{address}\"], tls: {{ ca: ca.pem, server_name: {server_name} }} }} }}\n"
+    ));
+    folder.write("ca.pem", &certificate);
+    folder.run(&["check", "--probe"])
+}
+
+#[test]
+fn what_an_https_service_speaks_is_found_out() {
+    let said = probe_tls("https", service::tls(false, &["http/1.1"]), "localhost");
+    assert!(said.code == Some(0) && said.stdout.contains("speaks only HTTP/1.1"), "{said:?}");
+    let said = probe_tls("h2", service::tls(false, &[]), "localhost");
+    assert!(said.code == Some(1) && said.stderr.contains("it does not offer h2 by ALPN: write https://"), "{said:?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said() {
+    let anew = (service::tls(false, &["h2"]).0, service::tls(false, &["h2"]).1);
+    for (service, server_name, cause) in [
+        (service::tls(true, &["h2"]), "localhost", "its certificate has expired"),
+        (service::tls(false, &["h2"]), "a.example", "its certificate is for another name (localhost) than a.example"),
+        (anew, "localhost", "its certificate is not signed by the CA that it names"),
+    ] {
+        let said = probe_tls("https", service, server_name);
+        assert!(said.code == Some(1) && said.stderr.contains(cause), "{said:?}");
+    }
 }
 
 #[test]

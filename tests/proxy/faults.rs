@@ -8,6 +8,7 @@ mod connecting;
 mod http1;
 mod leaks;
 mod streams;
+mod tls;
 
 use http::Request;
 

@@ -12,6 +12,7 @@ pub mod load;
 pub mod origin;
 pub mod process;
 pub mod proxy;
+pub mod said;
 pub mod samples;
 pub mod scripted;
 pub mod tls;

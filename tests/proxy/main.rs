@@ -8,6 +8,7 @@
 
 mod chaos;
 mod counters;
+mod discovery;
 mod drain;
 mod faults;
 mod flow_control;

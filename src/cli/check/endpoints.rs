@@ -69,6 +69,8 @@ impl Found {
         );
         if endpoint.protocol == Protocol::Http1 && report.speaks == Protocol::H2c {
             let _ = writeln!(out, "  it speaks HTTP/2 as well: write h2c:// to multiplex");
+        } else if endpoint.protocol.is_discovered() && report.speaks == Protocol::Http1 {
+            let _ = writeln!(out, "  each request takes a connection: enable HTTP/2 in the service to multiplex");
         }
         let Some(settings) = report.settings.filter(|_| endpoint.protocol != Protocol::Http1) else { return Ok(out) };
         let streams = self.streams();
@@ -147,6 +149,7 @@ fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::H2c => "HTTP/2 in the clear (h2c)",
         Protocol::H2Tls => "HTTP/2 over TLS (h2 by ALPN)",
-        Protocol::Http1 => "only HTTP/1.1",
+        // What a probe finds is one of the three.
+        Protocol::Http1 | Protocol::Http | Protocol::Https => "only HTTP/1.1",
     }
 }

@@ -185,7 +185,10 @@ fn the_text_shows_the_sums_of_all_workers() {
 fn short_sets_are_complete_and_long_ones_show_what_has_happened() {
     let parsed = scrape(&registry(), ProcessFigures::default());
     assert_eq!(parsed.values("trunkline_pool_rejected_total", "reason"), ["full", "timeout", "unavailable"]);
-    assert_eq!(parsed.values("trunkline_retries_total", "proof"), ["goaway", "refused_stream", "unwritten"]);
+    assert_eq!(
+        parsed.values("trunkline_retries_total", "proof"),
+        ["goaway", "http_1_1_required", "http_2_answered", "refused_stream", "unwritten"]
+    );
     assert_eq!(parsed.values("trunkline_faults_total", "reason").len(), Fault::ALL.len());
     assert_eq!(parsed.values("trunkline_goaway_total", "code"), ["NO_ERROR"]);
     assert_eq!(parsed.values("trunkline_goaway_total", "side"), ["upstream"]);

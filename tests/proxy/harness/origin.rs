@@ -49,6 +49,11 @@ pub fn h1() -> Builder {
     Builder::new(Protocol::H1, None)
 }
 
+/// An HTTP/1.1 origin over TLS that offers `alpn` (`&["http/1.1"]`, or nothing).
+pub fn h1_tls(identity: &Identity, alpn: &[&str]) -> Builder {
+    Builder::new(Protocol::H1, Some(identity.server(alpn)))
+}
+
 /// An origin before it runs.
 #[must_use = "an origin runs after `start`"]
 pub struct Builder {
@@ -67,6 +72,7 @@ impl Builder {
             goaway_every: None,
             refuse_every: None,
             is_log_compact: false,
+            is_patient: false,
         };
         let handler: Handler = Arc::new(|exchange| Box::pin(async { _ = behaviour::by_path(exchange).await }));
         Self { protocol, tls, options, handler }
@@ -109,6 +115,13 @@ impl Builder {
         self
     }
 
+    /// Announces the end of HTTP/1.1 connections with their next answers, instead of closing those that are idle: a request
+    /// that is just being sent on one of them would be lost.
+    pub fn patient(mut self) -> Self {
+        self.options.is_patient = true;
+        self
+    }
+
     /// Keeps only ids and endings, for millions of requests.
     pub fn compact_log(mut self) -> Self {
         self.options.is_log_compact = true;
@@ -117,22 +130,20 @@ impl Builder {
 
     /// Binds a free port of 127.0.0.1 and serves it.
     pub fn start(self) -> Origin {
-        let service = Service {
-            protocol: self.protocol,
-            tls: self.tls.map(TlsAcceptor::from),
-            options: self.options,
-            handler: self.handler,
-            log: Arc::new(Watched::new(Log::default())),
-            refusal_count: AtomicU32::new(0),
-        };
         let mut origin = Origin {
             reserved: ReservedAddress::new(),
-            service: Arc::new(service),
+            service: self.service(Arc::new(Watched::new(Log::default()))),
             commands: broadcast::Sender::new(16),
             running: None,
         };
         origin.restart();
         origin
+    }
+
+    fn service(self, log: Arc<Watched<Log>>) -> Arc<Service> {
+        let Self { protocol, tls, options, handler } = self;
+        let tls = tls.map(TlsAcceptor::from);
+        Arc::new(Service { protocol, tls, options, handler, log, refusal_count: AtomicU32::new(0) })
     }
 }
 
@@ -183,6 +194,12 @@ impl Origin {
     pub fn restart(&mut self) {
         assert!(self.running.is_none(), "restart follows stop or crash");
         self.running = Some(Running::new(self.reserved.listen(), self.service.clone(), self.commands.clone()));
+    }
+
+    /// As [`Origin::restart`], as another program.
+    pub fn restart_as(&mut self, other: Builder) {
+        self.service = other.service(self.service.log.clone());
+        self.restart();
     }
 
     /// Blocks the origin's thread until the guard is dropped: connections stay open, and nothing answers.
@@ -246,6 +263,7 @@ struct Options {
     goaway_every: Option<u32>,
     refuse_every: Option<u32>,
     is_log_compact: bool,
+    is_patient: bool,
 }
 
 type Handler = Arc<dyn Fn(Exchange) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;

@@ -13,6 +13,7 @@ use trunkline::control::{Control, Ending, Process, Reader};
 
 use super::client;
 use super::counts::Counts;
+use super::said;
 use super::samples::Samples;
 use super::watched::{BOUND, within};
 use super::wire::Response;
@@ -22,6 +23,7 @@ use super::wire::Response;
 ///
 /// Panics with the diagnostics if the text is not valid: use [`trunkline::config`] itself to test those.
 pub fn with(yaml: &str) -> Proxy {
+    said::listen();
     let text = completed(yaml);
     let config = read(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     let listener = config.listeners[0].name.clone();

@@ -21,7 +21,7 @@ mod peer;
 use std::fmt;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 pub use self::frame::{Frame, Head};
 pub use self::peer::Peer;
@@ -47,6 +47,11 @@ impl Service {
         let (stream, _) = within("connection", self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Peer::new(stream)
+    }
+
+    /// Waits for the next connection, which need not speak HTTP/2.
+    pub async fn accept_stream(&self) -> TcpStream {
+        within("connection", self.listener.accept()).await.unwrap().0
     }
 
     /// Waits for the next connection, reads its preface, and sends these SETTINGS.

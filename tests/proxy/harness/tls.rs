@@ -1,8 +1,9 @@
 //! Certificates made on the spot, and both ends' rustls configurations for them.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
-use rcgen::CertifiedKey;
+use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -18,14 +19,37 @@ pub struct Identity {
 
 impl Identity {
     pub fn new() -> Self {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+        Self::signed(|_| {})
+    }
+
+    /// One that calls itself `name`.
+    pub fn named(name: &str) -> Self {
+        Self::signed(|params| params.distinguished_name.push(DnType::CommonName, name))
+    }
+
+    /// One whose time is over.
+    pub fn expired() -> Self {
+        Self::signed(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
+    }
+
+    fn signed(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
         Self {
-            certificate_pem: cert.pem(),
-            key_pem: signing_key.serialize_pem(),
-            certificate: cert.der().clone(),
-            key: PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate: certificate.der().clone(),
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         }
+    }
+
+    /// The certificate in a file, for the proxy to trust.
+    pub fn file(&self) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(self.certificate_pem.as_bytes()).unwrap();
+        file
     }
 
     /// The server side, offering `alpn` in this order (`["h2", "http/1.1"]`; empty: no ALPN at all).

@@ -5,11 +5,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,9 +28,19 @@ pub async fn serve(
 ) -> Closing {
     let count = AtomicU32::new(0);
     let exchange_service = service.clone();
+    let is_ending = Arc::new(AtomicBool::new(false));
+    let ending = is_ending.clone();
     let exchange = hyper::service::service_fn(move |request| {
         let stream = count.fetch_add(1, Ordering::Relaxed) + 1;
-        begin(request, connection, stream, &exchange_service)
+        let answer = begin(request, connection, stream, &exchange_service);
+        let is_ending = is_ending.clone();
+        async move {
+            let mut answer = answer.await?;
+            if is_ending.load(Ordering::Relaxed) {
+                answer.headers_mut().insert("connection", HeaderValue::from_static("close"));
+            }
+            Ok::<_, Cut>(answer)
+        }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(None);
@@ -45,7 +55,10 @@ pub async fn serve(
             command = commands.recv() => match command {
                 Ok(Command::GoAway) => {
                     service.log.change(|log| log.connections[connection].is_goaway_sent = true);
-                    http1.as_mut().graceful_shutdown();
+                    ending.store(true, Ordering::Relaxed);
+                    if !service.options.is_patient {
+                        http1.as_mut().graceful_shutdown();
+                    }
                 }
                 Ok(Command::Abort) | Err(_) => return Closing::Aborted,
             },
