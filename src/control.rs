@@ -193,6 +193,13 @@ impl Control {
             .collect()
     }
 
+    /// Endpoints whose `min_connections` are still to be opened for the first time.
+    pub fn cold_endpoints(&self) -> Vec<String> {
+        let snapshot = self.applied().snapshot.clone();
+        let endpoints = snapshot.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+        endpoints.filter(|endpoint| !endpoint.is_warm()).map(|endpoint| endpoint.target.endpoint.to_string()).collect()
+    }
+
     /// Everything that is counted and known, at this moment. Reads `/proc`: not for a worker.
     pub fn figures(&self) -> Figures {
         let (generation, is_reloaded) = {

@@ -17,6 +17,7 @@ mod exchange;
 mod exclusive;
 mod forward;
 mod http1;
+mod jitter;
 mod lane;
 mod listener;
 mod local;

@@ -153,7 +153,8 @@ section! { EndpointKeys {
 
 section! { PoolKeys {
     preset min_connections: u32 = Count { min: 0, max: 10_000 }, "0",
-        "Connections kept open although idle, so that the first request after a pause need not dial.";
+        "HTTP/2 connections kept open although idle, so that the first request after a pause need not dial; /readyz waits\n\
+         for them at the start, unless the endpoint cannot be reached.";
     optional max_connections: u32 = Count { min: 1, max: 10_000 }, "4",
         "Connections to one endpoint. Default 4 while it speaks HTTP/2, 128 while it speaks HTTP/1.1, where a\n\
          connection carries one request at a time.";

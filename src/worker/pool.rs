@@ -12,6 +12,8 @@
 //!
 //! Lives on one worker. Does not know what a request is.
 
+mod tasks;
+
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
@@ -21,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::dial::Dialer;
-use super::dial_failure::{DialFailure, DialFailures, next_failure};
+use super::dial_failure::DialFailures;
 use super::lane::Lane;
 use super::mux::{Link, Mux, Room, StreamPermit};
 use super::queue::{Queue, Waiting};
@@ -31,11 +33,6 @@ use crate::metrics::EndpointMetrics;
 
 /// A connection without streams for this long goes back to bb8, whose idle timeout then counts.
 const IDLE_BEFORE_RETURN: Duration = Duration::from_secs(1);
-/// Between a failed dial and the next, doubling.
-const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
-/// While requests wait they see at least so many dials, or a service that is back in time would be found out too late.
-const DIALS_PER_WAIT: u32 = 8;
 
 type Lease = bb8::PooledConnection<'static, Dialer>;
 
@@ -99,14 +96,14 @@ impl Pool {
             shared: shared.clone(),
             worker,
         });
-        tokio::task::spawn_local(follow_changes(Rc::downgrade(&pool), changed.clone()));
+        tokio::task::spawn_local(tasks::follow_changes(Rc::downgrade(&pool), changed.clone()));
         shared.discovery.watch(&changed);
         let lender = shared.lender(worker);
         if share == 0 {
             let board = shared.board(lender);
             board.borrowers.lock().unwrap_or_else(PoisonError::into_inner).push(changed);
         } else {
-            tokio::task::spawn_local(answer_borrowers(Rc::downgrade(&pool), shared.clone(), worker));
+            tokio::task::spawn_local(tasks::answer_borrowers(Rc::downgrade(&pool), shared.clone(), worker));
             if shared.minimum(worker) > 0 {
                 pool.grow("minimum");
             } else if worker == 0 {
@@ -320,7 +317,7 @@ impl Pool {
             return;
         }
         self.is_growing.set(true);
-        tokio::task::spawn_local(grow(self.me.clone(), reason));
+        tokio::task::spawn_local(tasks::dial(self.me.clone(), reason));
     }
 
     /// Puts a checked-out connection to use.
@@ -342,7 +339,7 @@ impl Pool {
         let mux = Mux::new(link, self.shared.target.streams_max, sharers, room, self.metrics.clone());
         self.live.borrow_mut().push(Live { mux, lease, is_hungry: Cell::new(false) });
         if !self.is_sweeping.replace(true) {
-            tokio::task::spawn_local(sweep(self.me.clone()));
+            tokio::task::spawn_local(tasks::sweep(self.me.clone()));
         }
     }
 
@@ -453,104 +450,5 @@ fn pick(live: &[Live], lane: Lane) -> Option<&Rc<Mux>> {
             if first.long() == 0 { Some(first) } else { below_mark.chain([first]).min_by_key(|mux| mux.long()) }
         }
         Lane::Long => below_mark.max_by_key(|mux| mux.long()),
-    }
-}
-
-/// Dials until one connection is there. Gives up only when others are there that may do instead.
-async fn grow(pool: Weak<Pool>, reason: &'static str) {
-    let mut backoff = BACKOFF_MIN;
-    loop {
-        let Some((bb8, mut failures)) = pool.upgrade().map(|pool| (pool.bb8.clone(), pool.failures.subscribe())) else {
-            return;
-        };
-        let dialled: Result<Lease, DialFailure> = tokio::select! {
-            biased;
-            lease = bb8.get_owned() => lease.map_err(|_| UpstreamFault::ConnectTimeout.into()),
-            failure = next_failure(&mut failures) => Err(failure),
-        };
-        drop(bb8);
-        let Some(pool) = pool.upgrade() else { return };
-        match dialled {
-            Ok(lease) => {
-                pool.metrics.opened.increment(reason);
-                pool.shared.health.dial_succeeded(&pool.shared.target);
-                pool.shared.discovery.found_http2(&pool.shared.target);
-                pool.adopt(lease);
-                pool.is_growing.set(false);
-                pool.feed();
-                if pool.live.borrow().len() < pool.shared.minimum(pool.worker) as usize {
-                    pool.grow("minimum");
-                }
-                return;
-            }
-            Err(failure) if pool.shared.health.has_links() => {
-                // The service is there and wants no more connections: what there is must do for now.
-                pool.metrics.dial_failures.increment(Fault::from(failure.fault).reason());
-                let me = Rc::downgrade(&pool);
-                drop(pool);
-                tokio::time::sleep(BACKOFF_MAX).await;
-                let Some(pool) = me.upgrade() else { return };
-                pool.is_growing.set(false);
-                pool.feed();
-                return;
-            }
-            Err(failure) if pool.shared.discovery.http2_dial_failed(&pool.shared.target, &failure) => {
-                if failure.tells_http1() {
-                    pool.shared.health.dial_succeeded(&pool.shared.target);
-                }
-                pool.is_growing.set(false);
-                pool.feed();
-                return;
-            }
-            Err(failure) => {
-                pool.metrics.dial_failures.increment(Fault::from(failure.fault).reason());
-                pool.shared.health.dial_failed(&pool.shared.target, &failure);
-                if pool.shared.health.is_down() {
-                    pool.fail_waiters();
-                    pool.shared.board(pool.worker).notify_borrowers();
-                }
-            }
-        }
-        let pause_max = if pool.queue.is_empty() {
-            BACKOFF_MAX
-        } else {
-            (pool.shared.pool.pending_timeout / DIALS_PER_WAIT).clamp(BACKOFF_MIN, BACKOFF_MAX)
-        };
-        drop(pool);
-        tokio::time::sleep(backoff.min(pause_max)).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
-    }
-}
-
-/// Serves the queue when something has changed on another task or worker.
-async fn follow_changes(pool: Weak<Pool>, changed: Arc<Notify>) {
-    loop {
-        changed.notified().await;
-        let Some(pool) = pool.upgrade() else { return };
-        pool.feed();
-    }
-}
-
-/// Opens connections for workers that have none of their own.
-async fn answer_borrowers(pool: Weak<Pool>, shared: Arc<EndpointShared>, worker: usize) {
-    loop {
-        shared.board(worker).wanted.notified().await;
-        let Some(pool) = pool.upgrade() else { return };
-        pool.grow("waiting");
-    }
-}
-
-/// Gives idle connections back, and counts those that bb8 still keeps, until none is left.
-async fn sweep(pool: Weak<Pool>) {
-    loop {
-        tokio::time::sleep(IDLE_BEFORE_RETURN).await;
-        let Some(pool) = pool.upgrade() else { return };
-        pool.return_idle();
-        pool.age();
-        pool.show();
-        if pool.live.borrow().is_empty() && pool.bb8.state().idle_connections == 0 {
-            pool.is_sweeping.set(false);
-            return;
-        }
     }
 }

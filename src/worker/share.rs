@@ -32,6 +32,8 @@ pub struct EndpointShared {
     /// Requests that wait, of all workers.
     pending: AtomicU32,
     pub(crate) health: Health,
+    /// See [`EndpointShared::is_warm`].
+    is_warm: AtomicBool,
     pub(crate) discovery: Arc<Discovery>,
     /// What each worker lends, by worker.
     boards: Vec<Board>,
@@ -57,6 +59,7 @@ impl EndpointShared {
             pool,
             pending: AtomicU32::new(0),
             health: Health::default(),
+            is_warm: AtomicBool::new(false),
             boards: (0..workers).map(|_| Board::default()).collect(),
             http1: (0..workers).map(|_| OnceLock::new()).collect(),
         })
@@ -65,6 +68,16 @@ impl EndpointShared {
     /// Absent for longer than a restart takes.
     pub fn is_down(&self) -> bool {
         self.health.is_down()
+    }
+
+    /// Its `min_connections` have been open once, or there is no hope for them: it speaks HTTP/1.1, or cannot be reached.
+    pub fn is_warm(&self) -> bool {
+        let is_warm = self.is_warm.load(Ordering::Acquire)
+            || self.health.links() >= self.pool.min_connections
+            || self.health.is_failing()
+            || self.discovery.is_http1();
+        self.is_warm.fetch_or(is_warm, Ordering::AcqRel);
+        is_warm
     }
 
     fn workers(&self) -> u32 {
@@ -178,7 +191,11 @@ impl Health {
     }
 
     pub(crate) fn has_links(&self) -> bool {
-        self.links.load(Ordering::Acquire) > 0
+        self.links() > 0
+    }
+
+    fn links(&self) -> u32 {
+        self.links.load(Ordering::Acquire)
     }
 
     pub(crate) fn link_began(&self) {

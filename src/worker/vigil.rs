@@ -9,7 +9,6 @@
 //! Runs beside the driver of its connection. Knows no requests. RFC 9113 §6.7.
 
 use std::future::poll_fn;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use h2::{Ping, PingPong};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::jitter::spread;
 use super::mux::LinkState;
 use crate::config;
 use crate::metrics::EndpointMetrics;
@@ -99,9 +99,7 @@ fn patience(interval: Duration, pings: u32) -> Duration {
 /// Lets no new stream on after `max_age`; never ends, because those that run are still watched.
 async fn retire(state: Arc<LinkState>, max_age: Option<Duration>) {
     if let Some(max_age) = max_age {
-        // 0.9 to 1.1, so that connections which were opened together do not go together.
-        let share = 900 + RandomState::new().hash_one(state.id) % 201;
-        sleep(max_age.mul_f64(share as f64 / 1000.0)).await;
+        sleep(spread(max_age, 0.9..1.1)).await;
         if state.close() {
             tracing::debug!(connection = state.id, "connection has reached its age");
         }

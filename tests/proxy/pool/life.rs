@@ -62,3 +62,36 @@ async fn connections_that_are_replaced_often_lose_nothing_under_load() {
     assert_eq!(verdict.answered, 5000, "{verdict:?}");
     assert!(origin.log().connections.len() >= 100, "{} connections", origin.log().connections.len());
 }
+
+// The beginning.
+
+#[tokio::test]
+async fn the_proxy_is_ready_when_min_connections_are_open() {
+    let service = scripted::service().await;
+    let proxy = pooled(&service, "max_connections: 2, min_connections: 2");
+    assert_eq!(proxy.admin_get("/readyz").await.status(), 503);
+    let _first = service.accept_with(&[]).await;
+    proxy.wait_for(|counts| counts.active == 1).await;
+    let cold = proxy.admin_get("/readyz").await;
+    assert_eq!(
+        (cold.status(), cold.text()),
+        (503, &*format!("connections: being opened to h2c://{service}\nnot ready\n"))
+    );
+    let second = service.accept_with(&[]).await;
+    proxy.wait_for(|counts| counts.active == 2).await;
+    assert_eq!(proxy.admin_get("/readyz").await.status(), 200);
+    // What is lost later is for the pool to open anew, and no reason to send clients away.
+    second.close().await;
+    proxy.wait_for(|counts| counts.closed_total() == 1).await;
+    assert_eq!(proxy.admin_get("/readyz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_proxy_is_ready_although_min_connections_cannot_be_opened() {
+    let service = scripted::service().await;
+    let address = service.address();
+    service.close();
+    let proxy = pooled(&address, "max_connections: 2, min_connections: 2");
+    proxy.wait_for_metrics(|samples| samples.sum("trunkline_dial_failures_total", &[]) > 0.0).await;
+    assert_eq!(proxy.admin_get("/readyz").await.status(), 200);
+}

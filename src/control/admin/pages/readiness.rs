@@ -9,7 +9,8 @@ use http::StatusCode;
 use super::Reply;
 use crate::control::{Control, Stage};
 
-/// 200 when the configuration is loaded, the listeners accept and no drain has begun; 503 otherwise.
+/// 200 when the configuration is loaded, the listeners accept, the `min_connections` of each endpoint that can be reached
+/// have been opened once and no drain has begun; 503 otherwise.
 ///
 /// The health of upstreams is listed, but decides nothing: every replica would become unready at once when the service
 /// is down, and a load balancer without any answers worse than our own 503, which says what is wrong. An upstream that
@@ -45,12 +46,13 @@ struct Check {
     found: String,
 }
 
-fn checks(control: &Control) -> [Check; 3] {
+fn checks(control: &Control) -> [Check; 4] {
     let (_, generation) = control.config();
     // A process exists only with a configuration, and its sockets listen before it does.
     let listeners: Vec<_> =
         control.listeners().into_iter().map(|(name, address)| format!("{name} {address}")).collect();
     let stage = control.stage();
+    let cold = control.cold_endpoints();
     [
         Check {
             name: "configuration",
@@ -65,6 +67,11 @@ fn checks(control: &Control) -> [Check; 3] {
             name: "listeners",
             is_passed: stage != Stage::Starting && !listeners.is_empty(),
             found: if listeners.is_empty() { "none".to_owned() } else { listeners.join(", ") },
+        },
+        Check {
+            name: "connections",
+            is_passed: cold.is_empty(),
+            found: if cold.is_empty() { "warm".to_owned() } else { format!("being opened to {}", cold.join(", ")) },
         },
         Check { name: "stage", is_passed: stage == Stage::Serving, found: stage.word().to_owned() },
     ]
