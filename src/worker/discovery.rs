@@ -3,7 +3,8 @@
 //! An `http://` or `https://` endpoint is dialled as HTTP/2 until the service says otherwise: it answers HTTP/1.1 to the
 //! preface, or after silence to a question in HTTP/1.1, or does not choose `h2` by ALPN. From then on its requests take
 //! HTTP/1.1 connections, and it is asked again every minute, and before the first connection after an absence, because
-//! what comes back may be another program. A refused connection, a name that does not resolve, or a service that only stays silent tells nothing.
+//! what comes back may be another program. A refused connection, a name that does not resolve, or a service that only
+//! stays silent tells nothing.
 //!
 //! The other schemes say what is spoken; here it then never changes.
 //!
