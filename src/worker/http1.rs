@@ -2,6 +2,7 @@
 //!
 //! Made on one worker; a worker without a share of its own uses its lender's. RFC 9112 §9.3.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -135,6 +136,9 @@ pub(crate) struct UploadState {
     is_starving: AtomicBool,
     is_ended: AtomicBool,
     refusal: OnceLock<DownstreamFault>,
+    has_body: bool,
+    /// The body, when the connection has let go of it and another try may follow.
+    back: Mutex<Option<RequestBody>>,
     /// Told at the end of the body.
     waiting: Mutex<Option<Waker>>,
 }
@@ -151,7 +155,30 @@ impl UploadState {
         if !waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waiting = Some(cx.waker().clone());
         }
+        self.is_ended()
+    }
+
+    /// Whether the connection has let go of the body.
+    pub(crate) fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Acquire)
+    }
+
+    /// As [`UploadState::poll_ended`], for a connection that has failed and lets go of it in a moment, if not already:
+    /// another worker may drive it.
+    pub(crate) async fn wait_for_end(&self) {
+        let ended = poll_fn(|cx| if self.poll_ended(cx) { Poll::Ready(()) } else { Poll::Pending });
+        _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+    }
+
+    /// Whether another attempt could send it too, now that it has ended.
+    pub(crate) fn is_replayable(&self) -> bool {
+        !self.has_body || self.back.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// What the next try would send, or `Err` if it could not have all of it.
+    pub(crate) fn take_back(&self) -> Result<Option<RequestBody>, Gone> {
+        let back = self.back.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if self.has_body && back.is_none() { Err(Gone) } else { Ok(back) }
     }
 
     /// Whether bytes have come since the last call.
@@ -184,6 +211,7 @@ impl UploadBody {
         let state = UploadState {
             received_bytes: body.as_ref().map(|body| body.received_bytes().clone()).unwrap_or_default(),
             is_ended: AtomicBool::new(body.is_none()),
+            has_body: body.is_some(),
             ..UploadState::default()
         };
         Self { body, state: Arc::new(state) }
@@ -196,9 +224,14 @@ impl UploadBody {
 
 impl Drop for UploadBody {
     fn drop(&mut self) {
+        *self.state.back.lock().unwrap_or_else(PoisonError::into_inner) =
+            self.body.take().filter(RequestBody::is_replayable);
         self.state.end();
     }
 }
+
+/// The body, or a part of it, is no longer there.
+pub(crate) struct Gone;
 
 /// The body was broken off.
 #[derive(Debug)]
@@ -237,6 +270,8 @@ impl Body for UploadBody {
     }
 }
 
+/// A connection that holds on to a request body for longer keeps it.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 /// Response heads larger than this are refused.
 const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 const RESPONSE_FIELDS_MAX: usize = 256;

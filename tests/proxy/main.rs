@@ -21,5 +21,6 @@ mod reload;
 mod retries;
 mod selftest;
 mod smuggling;
+mod storms;
 mod timeouts;
 mod translation;
