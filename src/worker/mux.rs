@@ -264,6 +264,12 @@ impl Mux {
         }
     }
 
+    /// A clone of the handle holds no stream.
+    fn renew_handle(&self) {
+        let fresh = self.handle.borrow().clone();
+        drop(self.handle.replace(fresh));
+    }
+
     fn release(self: &Rc<Self>) {
         let mine = self.in_flight.get() - 1;
         self.in_flight.set(mine);
@@ -330,8 +336,9 @@ impl StreamPermit {
             // A stream of ours waits in h2 behind one that was reset and whose RST_STREAM is not written yet. This
             // handle would refuse the next one; a clone lets it wait as well, and permits bound how many do.
             Poll::Pending => {
-                let fresh = handle.clone();
-                *handle = fresh;
+                drop(handle);
+                self.mux.renew_handle();
+                handle = self.mux.handle.borrow_mut();
             }
         }
         self.writes_before.set(self.mux.state.traffic.writes());
@@ -383,8 +390,11 @@ impl StreamPermit {
         self.mux.state.resets.give_back(self.mux.streams_max());
     }
 
-    /// Counts a reset of ours.
+    /// The stream is reset as soon as nobody holds it.
+    ///
+    /// h2's handle holds the one that has reached the peer's limit, until the next is opened.
     pub(crate) fn count_reset(&self, code: h2::Reason) {
+        self.mux.renew_handle();
         self.mux.metrics.resets_sent.increment(crate::metrics::h2_code(code.into()));
     }
 
