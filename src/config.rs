@@ -85,6 +85,8 @@ pub struct Route {
     /// The name of an [`Upstream`] of the same [`Config`].
     pub upstream: String,
     pub timeouts: RouteTimeouts,
+    /// `None`: only what was provably not processed is sent again. The default.
+    pub retry: Option<Retry>,
     /// Fields removed from, then set on, the request that goes upstream.
     pub request_headers: HeaderEdits,
     /// Replaces the matched `path_prefix` at the start of the path; `None` leaves the path alone.
@@ -115,6 +117,38 @@ pub struct RouteTimeouts {
     pub request: Option<Duration>,
 }
 
+/// When a request is tried again although the service may have seen it; says `when`, or has a time, or both.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Tries in all, 1 to 5. Default 2.
+    pub attempts: u32,
+    pub when: Vec<RetryWhen>,
+    /// A try that another one may follow has so long from the end of the request to the response head. `None`, the
+    /// default: as long as `response_header`.
+    pub per_try_timeout: Option<Duration>,
+}
+
+/// What another try may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryWhen {
+    /// No endpoint was reached: nothing has been sent.
+    ConnectFailure,
+    /// The stream or its connection ended before the response head.
+    Reset,
+    /// The answer has this status: 429, or 500 to 599.
+    Status(u16),
+}
+
+impl std::fmt::Display for RetryWhen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ConnectFailure => f.write_str("connect_failure"),
+            Self::Reset => f.write_str("reset"),
+            Self::Status(status) => status.fmt(f),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HeaderEdits {
     pub set: Vec<(HeaderName, HeaderValue)>,
@@ -136,6 +170,16 @@ pub struct Upstream {
     /// TCP connect and TLS handshake together. Default 1 s.
     pub connect_timeout: Duration,
     pub tls: UpstreamTls,
+    pub retry_budget: RetryBudget,
+}
+
+/// The tries that routes may add to the requests of the last 10 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// In per cent of those requests. Default 20.
+    pub percent: u32,
+    /// In the whole process, besides. Default 3.
+    pub min_per_second: u32,
 }
 
 /// One address of an upstream.

@@ -157,11 +157,28 @@ impl Default for WorkerMetrics {
 /// The classes of final statuses, as `http_response_status_code` shows them.
 pub const STATUS_CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "none"];
 
+/// Why a request was tried again because its route says so.
+pub const RETRIED: [&str; 4] = ["connect_failure", "reset", "per_try_timeout", "status"];
+
 /// What one worker counts for one route.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RouteMetrics {
     /// Durations from the head to the last byte, by [`STATUS_CLASSES`].
     durations: [Histogram; STATUS_CLASSES.len()],
+    /// Further tries, by what they followed.
+    pub retries: Labelled,
+    /// Further tries that the upstream's budget did not allow.
+    pub retry_budget_exhausted: Counter,
+}
+
+impl Default for RouteMetrics {
+    fn default() -> Self {
+        Self {
+            durations: Default::default(),
+            retries: Labelled::new(&RETRIED),
+            retry_budget_exhausted: Counter::default(),
+        }
+    }
 }
 
 impl RouteMetrics {

@@ -9,14 +9,14 @@ use super::decode::{Decoder, Fields, Section, names};
 use super::diagnostic::{Diagnostic, nearest};
 use super::keys::{
     AccessKeys, AdminKeys, EditKeys, Headers, Http2Keys, LimitKeys, ListenerKeys, ListenerTimeoutKeys, LogsKeys,
-    MatchKeys, PingKeys, PoolKeys, RewriteKeys, RootKeys, RouteKeys, RouteTimeoutKeys, RuntimeKeys, ShutdownKeys,
-    TlsKeys, UpstreamKeys, UpstreamTimeoutKeys,
+    MatchKeys, PingKeys, PoolKeys, RetryBudgetKeys, RetryKeys, RewriteKeys, RootKeys, RouteKeys, RouteTimeoutKeys,
+    RuntimeKeys, ShutdownKeys, TlsKeys, UpstreamKeys, UpstreamTimeoutKeys,
 };
 use super::source::{Span, Spanned};
 use super::yaml::{Node, NodeValue};
 use super::{
-    AccessLog, Admin, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Protocol, Route, RouteMatch,
-    RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls,
+    AccessLog, Admin, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Protocol, Retry, RetryBudget, Route,
+    RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls,
 };
 
 /// A configuration in which parts may be missing because they were wrong, and where its parts were written.
@@ -39,6 +39,9 @@ pub(super) struct RouteMarks {
     pub(super) name: Span,
     pub(super) upstream: Option<Span>,
     pub(super) rewrite: Option<Span>,
+    /// The number of tries, if it was written.
+    pub(super) attempts: Option<Span>,
+    pub(super) per_try_timeout: Span,
     /// Each field that the route looks at, sets or removes.
     pub(super) headers: Vec<Span>,
     pub(super) set: Vec<Span>,
@@ -213,9 +216,11 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
 }
 
 fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
-    let RouteKeys { whole: Spanned { span, .. }, name, r#match, upstream, timeouts, request_headers, rewrite } = keys;
+    let RouteKeys { whole: Spanned { span, .. }, name, r#match, upstream, timeouts, retry, request_headers, rewrite } =
+        keys;
     let MatchKeys { whole: _, hosts, path_prefix, methods, headers } = r#match;
     let RouteTimeoutKeys { whole: _, response_header, stream_idle, request } = timeouts;
+    let RetryKeys { whole: _, attempts, when, per_try_timeout } = retry;
     let EditKeys { whole: _, set, remove } = request_headers;
     let RewriteKeys { whole: _, path_prefix: rewrite } = rewrite;
 
@@ -228,6 +233,8 @@ fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
         name: name.as_ref().map_or(span, |name| name.span),
         upstream: upstream.as_ref().map(|upstream| upstream.span),
         rewrite: rewrite.as_ref().map(|rewrite| rewrite.span),
+        attempts: attempts.as_ref().map(|attempts| attempts.span),
+        per_try_timeout: per_try_timeout.span,
         headers: spans(&headers),
         set: spans(&set),
         remove: remove.iter().map(|name| name.span).collect(),
@@ -246,6 +253,11 @@ fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
             stream_idle: stream_idle.value,
             request: request.value,
         },
+        retry: (when.is_some() || per_try_timeout.value.is_some()).then(|| Retry {
+            attempts: attempts.map_or(ATTEMPTS, |attempts| attempts.value),
+            when: when.map(values).unwrap_or_default(),
+            per_try_timeout: per_try_timeout.value,
+        }),
         request_headers: HeaderEdits { set: fields(set), remove: remove.into_iter().map(|name| name.value).collect() },
         rewrite_path_prefix: rewrite.map(|prefix| prefix.value),
     };
@@ -253,7 +265,8 @@ fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
 }
 
 fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, UpstreamMarks) {
-    let UpstreamKeys { whole: Spanned { span, .. }, endpoints, balance, pool, http2, timeouts, tls } = keys;
+    let UpstreamKeys { whole: Spanned { span, .. }, endpoints, balance, pool, http2, timeouts, tls, retry_budget } =
+        keys;
     let PoolKeys {
         whole: _,
         min_connections,
@@ -269,6 +282,7 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
     let Http2Keys { whole: _, stream_window } = http2;
     let UpstreamTimeoutKeys { whole: _, connect } = timeouts;
     let TlsKeys { whole: tls, ca, server_name } = tls;
+    let RetryBudgetKeys { whole: _, percent, min_per_second } = retry_budget;
 
     let endpoints = endpoints.map(|endpoints| endpoints.value).unwrap_or_default();
     let marks = UpstreamMarks {
@@ -301,6 +315,7 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
         stream_window_bytes: u32::try_from(stream_window.value).expect("the rule's range fits"),
         connect_timeout: connect.value,
         tls: UpstreamTls { ca: ca.value, server_name: server_name.map(|name| name.value) },
+        retry_budget: RetryBudget { percent: percent.value, min_per_second: min_per_second.value },
     };
     (upstream, marks)
 }
@@ -343,5 +358,7 @@ const SHORT: [&str; 2] = ["listen", "upstream"];
 const LONG: [&str; 3] = ["listeners", "routes", "upstreams"];
 /// What the short form's upstream is called in logs and metrics.
 pub(super) const SHORT_UPSTREAM: &str = "default";
+/// The first one and another.
+const ATTEMPTS: u32 = 2;
 const HTTP2_CONNECTIONS: u32 = 4;
 const HTTP1_CONNECTIONS: u32 = 128;

@@ -19,6 +19,7 @@ use super::assemble::{Draft, RouteMarks, UpstreamMarks};
 use super::decode::Decoder;
 use super::diagnostic::Diagnostic;
 use super::parse::is_authority;
+use super::print::time_text;
 use super::schema::Files;
 use super::source::Span;
 use super::{CaSource, HeaderEdits, Route, RouteMatch, Upstream};
@@ -100,6 +101,7 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
             let message = format!("routes[{position}].rewrite.path_prefix: there is no matched prefix to replace");
             cx.note(span, Diagnostic::error(message).label("add `match: { path_prefix: / }`"));
         }
+        check_retry(position, route, marks, cx);
         check_fields(position, route, marks, cx);
         if let Some((name, span)) = catch_all {
             let message = format!("the route `{}` never gets a request", route.name);
@@ -118,6 +120,23 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
             let message = format!("no route leads to the upstream `{}`", upstream.name);
             cx.note(marks.whole, Diagnostic::warning(message).label("remove it, or add a route"));
         }
+    }
+}
+
+fn check_retry(position: usize, route: &Route, marks: &RouteMarks, cx: &mut Decoder<'_>) {
+    let Some(retry) = &route.retry else {
+        if let Some(span) = marks.attempts {
+            let message = format!("routes[{position}].retry: nothing says what another try follows");
+            cx.note(span, Diagnostic::error(message).label("add `when: [connect_failure, reset]`"));
+        }
+        return;
+    };
+    if let (Some(one), Some(all)) = (retry.per_try_timeout, route.timeouts.response_header)
+        && one >= all
+    {
+        let message = format!("routes[{position}].retry.per_try_timeout: no try is ever given up");
+        let label = format!("write less than timeouts.response_header, which is {}", time_text(all));
+        cx.note(marks.per_try_timeout, Diagnostic::warning(message).label(label));
     }
 }
 
@@ -448,6 +467,33 @@ routes:
             ]
         );
         assert_eq!(warnings(&upstream("{ endpoints: [h2c://a:1, h2://b:1], tls: { ca: ca.pem } }")), [""; 0]);
+    }
+
+    #[test]
+    fn another_try_needs_a_reason_and_a_time_that_can_pass() {
+        let retry = |keys: &str| with(&format!("routes: [{{ upstream: api, retry: {{ {keys} }} }}]"));
+        assert_eq!(warnings(&retry("when: [connect_failure, reset, 429, \"503\"]")), [""; 0]);
+        assert_eq!(warnings(&retry("attempts: 1, per_try_timeout: 59s")), [""; 0]);
+        let reasons = "write connect_failure, reset, \"429\", or a status from \"500\" to \"599\"";
+        for (keys, said) in [
+            (
+                "attempts: 3",
+                "46 routes[0].retry: nothing says what another try follows; add `when: [connect_failure, reset]`",
+            ),
+            ("attempts: 0", "46 routes[0].retry.attempts: `0` is out of range; write a whole number from 1 to 5"),
+            ("when: [404]", &format!("43 routes[0].retry.when[0]: `404` is no reason to try again; {reasons}")),
+            ("when: [timeout]", &format!("43 routes[0].retry.when[0]: `timeout` is no reason to try again; {reasons}")),
+            ("per_try_timeout: 5", "53 routes[0].retry.per_try_timeout: `5` has no unit; write 5s, or none"),
+        ] {
+            assert_eq!(errors(&retry(keys)), [format!("3:{said}")]);
+        }
+        assert_eq!(
+            warnings(&retry("per_try_timeout: 1m")),
+            [
+                "3:53 routes[0].retry.per_try_timeout: no try is ever given up; write less than timeouts.response_header, \
+              which is 1m"
+            ]
+        );
     }
 
     #[test]

@@ -13,12 +13,13 @@ use tracing::Level;
 
 use super::collections::{Each, EndpointsRule, HeadersRule, Named, Sections};
 use super::parse::{
-    ADDRESS, ADDRESS_OR_NONE, CA, ENDPOINT, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, SERVER_NAME, VERSION,
+    ADDRESS, ADDRESS_OR_NONE, CA, ENDPOINT, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, RETRY_WHEN,
+    SERVER_NAME, VERSION,
 };
 use super::rules::{Count, Size, SizeLimit, Time, TimeLimit, Word, WorkersRule};
 use super::section::section;
 use super::source::Spanned;
-use super::{AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, Workers};
+use super::{AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, RetryWhen, Workers};
 
 pub(super) type Headers = Vec<(Spanned<HeaderName>, HeaderValue)>;
 pub(super) type Upstreams = Vec<(Spanned<String>, UpstreamKeys)>;
@@ -87,6 +88,10 @@ section! { RouteKeys {
         "The name of one of the upstreams below. Required.";
     below timeouts: RouteTimeoutKeys,
         "How long the exchange may take.";
+    below retry: RetryKeys,
+        "What is sent once more although the service may have seen it: only methods that may be repeated (GET, HEAD,\n\
+         OPTIONS, PUT, DELETE), only before any part of an answer was relayed, and only with a body of up to 64KiB. What\n\
+         the service has provably not processed is always sent again, whatever its method, and needs none of this.";
     below request_headers: EditKeys,
         "Changes to the request's fields before it goes upstream: first remove, then set.";
     below rewrite: RewriteKeys,
@@ -112,6 +117,20 @@ section! { RouteTimeoutKeys {
         "No byte in either direction for so long ends the exchange: a dead peer is not held for ever.";
     preset request: Option<Duration> = TimeLimit, "none",
         "The whole exchange to the last byte; none by default, because streams may live for ever.";
+} }
+
+section! { RetryKeys {
+    optional attempts: u32 = Count { min: 1, max: 5 }, "2",
+        "Tries in all, the first one included, 1 to 5; another endpoint or connection each time, if there is one.\n\
+         Default 2 if the keys below ask for another try at all.";
+    optional when: Vec<Spanned<RetryWhen>> = Each { rule: RETRY_WHEN, item: "connect_failure", or_one: false },
+        "[connect_failure, reset, \"503\"]",
+        "What another try follows: connect_failure (no endpoint was reached within pending_timeout; any method, for\n\
+         nothing was sent), reset (the stream or its connection ended before the head of the answer), or a status:\n\
+         \"429\", \"500\" to \"599\". What cannot be tried again is answered as it is.";
+    preset per_try_timeout: Option<Duration> = TimeLimit, "none",
+        "A try without the head of an answer so long after the end of the request is given up for another one; the\n\
+         last try is not. timeouts.response_header bounds all tries together.";
 } }
 
 section! { EditKeys {
@@ -142,6 +161,8 @@ section! { UpstreamKeys {
         "How long the service may take.";
     below tls: TlsKeys,
         "How an h2:// or https:// endpoint proves who it is; not allowed without one.";
+    below retry_budget: RetryBudgetKeys,
+        "How much the routes' `retry` may add to the load of a service that is in trouble already.";
 } }
 
 section! { EndpointKeys {
@@ -201,6 +222,13 @@ section! { TlsKeys {
          path starts at the working directory.";
     optional server_name: String = SERVER_NAME, "api.internal",
         "The name to verify and to send as SNI; the endpoint's host if absent.";
+} }
+
+section! { RetryBudgetKeys {
+    preset percent: u32 = Count { min: 0, max: 100 }, "20",
+        "Tries that may be added to the requests of the last 10s, in per cent of those on routes with `retry`.";
+    preset min_per_second: u32 = Count { min: 0, max: 10_000 }, "3",
+        "And so many per second besides, so that few requests have their tries too. Each worker has its share.";
 } }
 
 section! { AdminKeys {

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Method};
 use rustls_pki_types::ServerName;
 
 use super::rules::{Parsed, Wrong, quoted, wrong};
-use super::{AccessLogOutput, CaSource, Endpoint, Protocol};
+use super::{AccessLogOutput, CaSource, Endpoint, Protocol, RetryWhen};
 
 /// An IP address and a port.
 pub(super) const ADDRESS: Parsed<SocketAddr> =
@@ -53,6 +53,21 @@ pub(super) const HEADER_NAME: Parsed<HeaderName> = Parsed {
         _ => wrong(
             format!("{} is not a field name", quoted(text)),
             "write letters, digits and - only, for example x-tier",
+        ),
+    },
+};
+
+/// A word, or a status that another try may better.
+pub(super) const RETRY_WHEN: Parsed<RetryWhen> = Parsed {
+    wanted: "connect_failure, reset or a status, for example \"503\"",
+    pattern: r"^(connect_failure|reset|429|5[0-9][0-9])$",
+    parse: |text| match (text, text.parse()) {
+        ("connect_failure", _) => Ok(RetryWhen::ConnectFailure),
+        ("reset", _) => Ok(RetryWhen::Reset),
+        (_, Ok(status @ (429 | 500..=599))) => Ok(RetryWhen::Status(status)),
+        _ => wrong(
+            format!("{} is no reason to try again", quoted(text)),
+            "write connect_failure, reset, \"429\", or a status from \"500\" to \"599\"",
         ),
     },
 };

@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, BALANCE, LEVELS};
 use super::{
-    AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Route,
-    RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls, Workers,
+    AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Retry,
+    RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls, Workers,
 };
 
 /// What becomes of the values of fields that carry credentials.
@@ -99,7 +99,7 @@ fn listener(listener: &Listener) -> Tree {
 }
 
 fn route(route: &Route, secrets: Secrets) -> Tree {
-    let Route { name, matches, upstream, timeouts, request_headers, rewrite_path_prefix } = route;
+    let Route { name, matches, upstream, timeouts, retry, request_headers, rewrite_path_prefix } = route;
     let RouteMatch { hosts, path_prefix, methods, headers } = matches;
     let RouteTimeouts { response_header, stream_idle, request } = timeouts;
     let HeaderEdits { set, remove } = request_headers;
@@ -138,6 +138,14 @@ fn route(route: &Route, secrets: Secrets) -> Tree {
             ("request", limit(request)),
         ]),
     ));
+    if let Some(Retry { attempts, when, per_try_timeout }) = retry {
+        let mut keys = vec![("attempts", text(attempts.to_string()))];
+        if !when.is_empty() {
+            keys.push(("when", Tree::Line(when.iter().map(ToString::to_string).collect())));
+        }
+        keys.push(("per_try_timeout", limit(per_try_timeout)));
+        parts.push(("retry", map(keys)));
+    }
     if !edits.is_empty() {
         parts.push(("request_headers", map(edits)));
     }
@@ -148,7 +156,8 @@ fn route(route: &Route, secrets: Secrets) -> Tree {
 }
 
 fn upstream(upstream: &Upstream) -> Tree {
-    let Upstream { name: _, endpoints, balance, pool, stream_window_bytes, connect_timeout, tls } = upstream;
+    let Upstream { name: _, endpoints, balance, pool, stream_window_bytes, connect_timeout, tls, retry_budget } =
+        upstream;
     let Pool {
         min_connections,
         max_connections,
@@ -201,6 +210,9 @@ fn upstream(upstream: &Upstream) -> Tree {
         }
         parts.push(("tls", map(settings)));
     }
+    let RetryBudget { percent, min_per_second } = retry_budget;
+    let budget = [("percent", percent), ("min_per_second", min_per_second)];
+    parts.push(("retry_budget", map(budget.map(|(key, count)| (key, text(count.to_string()))))));
     map(parts)
 }
 
@@ -373,7 +385,7 @@ mod tests {
 
     use super::super::Protocol;
     use super::super::schema::load_with;
-    use super::super::{AccessLogFormat, AccessLogOnly, Balance, Diagnostics, Source};
+    use super::super::{AccessLogFormat, AccessLogOnly, Balance, Diagnostics, RetryWhen, Source};
     use super::*;
 
     fn read(text: &str) -> Result<Config, Diagnostics> {
@@ -448,15 +460,18 @@ mod tests {
             (headers, set) in (header_fields(), header_fields()),
             remove in header_fields(),
             (response_header, stream_idle, request) in (of(times(1)), of(times(1)), of(times(1))),
+            (attempts, when, per_try_timeout) in (1u32..=5, subsequence(WHEN.to_vec(), 0..=WHEN.len()), of(times(1))),
             rewrite in of(paths()),
         ) -> (usize, Route) {
             let rewrite_path_prefix = rewrite.filter(|_| path_prefix.is_some());
             let remove = remove.into_iter().map(|(name, _)| name).collect();
+            let has_retry = !when.is_empty() || per_try_timeout.is_some();
             (upstream, Route {
                 name,
                 matches: RouteMatch { hosts, path_prefix, methods, headers },
                 upstream: String::new(),
                 timeouts: RouteTimeouts { response_header, stream_idle, request },
+                retry: has_retry.then_some(Retry { attempts, when, per_try_timeout }),
                 request_headers: HeaderEdits { set, remove },
                 rewrite_path_prefix,
             })
@@ -476,6 +491,7 @@ mod tests {
             stream_window_bytes in (64u32 << 10)..(16 << 20),
             ca in of(files()),
             server_name in of("[a-z]{1,9}\\.[a-z]{1,9}"),
+            (percent, min_per_second) in (0u32..=100, 0u32..=10_000),
         ) -> Upstream {
             let protocols = [Protocol::H2c, Protocol::H2Tls, Protocol::Http1, Protocol::Http, Protocol::Https];
             let endpoints: Vec<_> = list
@@ -503,6 +519,7 @@ mod tests {
                 stream_window_bytes,
                 connect_timeout,
                 tls: if has_tls { UpstreamTls { ca, server_name } } else { UpstreamTls::default() },
+                retry_budget: RetryBudget { percent, min_per_second },
             }
         }
     }
@@ -549,6 +566,9 @@ mod tests {
         }
     }
 
+    const WHEN: [RetryWhen; 4] =
+        [RetryWhen::ConnectFailure, RetryWhen::Reset, RetryWhen::Status(429), RetryWhen::Status(503)];
+
     proptest! {
         #[test]
         fn what_is_printed_is_the_same_configuration_when_read_again(config in configs()) {
@@ -568,6 +588,7 @@ upstreams: { api: { endpoints: [\"h2c://a:1\", { url: h2://b:2, weight: 3 }] } }
 routes:
   - upstream: api
     match: { hosts: [\"*.example.com\"], path_prefix: /v1, headers: { x-api-key: sesame } }
+    retry: { when: [reset, \"503\"], per_try_timeout: 5s }
     request_headers: { set: { Authorization: \"Basic $$x\", x-via: trunkline }, remove: [x-internal] }
 ";
 
@@ -600,6 +621,10 @@ routes:
       response_header: 1m
       stream_idle: 5m
       request: none
+    retry:
+      attempts: 2
+      when: [reset, 503]
+      per_try_timeout: 5s
     request_headers:
       set:
         authorization: \"Basic $$x\"
@@ -631,6 +656,9 @@ upstreams:
       connect: 1s
     tls:
       ca: system
+    retry_budget:
+      percent: 20
+      min_per_second: 3
 admin:
   address: none
   probes: none

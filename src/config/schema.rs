@@ -65,8 +65,8 @@ mod tests {
 
     use super::super::{
         AccessLog, AccessLogFormat, AccessLogOnly, AccessLogOutput, Admin, Balance, CaSource, Endpoint, HeaderEdits,
-        Listener, Logs, Ping, Pool, Protocol, Route, RouteMatch, RouteTimeouts, Runtime, Severity, Shutdown, Upstream,
-        UpstreamTls, Workers,
+        Listener, Logs, Ping, Pool, Protocol, RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime, Severity,
+        Shutdown, Upstream, UpstreamTls, Workers,
     };
     use super::*;
 
@@ -130,6 +130,7 @@ mod tests {
                         stream_idle: Some(Duration::from_mins(5)),
                         request: None,
                     },
+                    retry: None,
                     request_headers: HeaderEdits::default(),
                     rewrite_path_prefix: None,
                 }],
@@ -157,6 +158,7 @@ mod tests {
                     stream_window_bytes: 256 << 10,
                     connect_timeout: Duration::from_secs(1),
                     tls: UpstreamTls { ca: CaSource::System, server_name: None },
+                    retry_budget: RetryBudget { percent: 20, min_per_second: 3 },
                 }],
                 admin: Admin::default(),
                 shutdown: Shutdown { delay: Duration::ZERO, timeout: Duration::from_secs(25) },
@@ -309,7 +311,7 @@ error: unknown key `zebra` in upstreams.api
    |
 16 |     zebra: true
    |     ^^^^^
-   = allowed: endpoints, balance, pool, http2, timeouts, tls
+   = allowed: endpoints, balance, pool, http2, timeouts, tls, retry_budget
 "
         );
     }

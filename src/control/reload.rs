@@ -195,7 +195,8 @@ fn upstream_snapshot(
             Ok(EndpointShared::new(Arc::new(target), upstream.pool.clone(), workers))
         })
         .collect::<Result<_, StartError>>()?;
-    Ok(UpstreamSnapshot { name: upstream.name.clone(), balance: upstream.balance, endpoints })
+    let (name, balance, retry_budget) = (upstream.name.clone(), upstream.balance, upstream.retry_budget);
+    Ok(UpstreamSnapshot { name, balance, retry_budget, endpoints })
 }
 
 /// How each endpoint of `config` is reached, for whoever only wants to look.

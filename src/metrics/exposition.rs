@@ -62,6 +62,19 @@ impl Sheet<'_> {
             "From the request head to the last byte of the answer, by route and class of status.",
             durations,
         )?;
+        self.counters(
+            "trunkline_route_retries",
+            "Further tries of requests, by what their route wants them to follow; those with a proof are not among them.",
+            figures.routes.iter().flat_map(|route| {
+                let count = |(reason, count)| ([("http_route", &*route.route), ("reason", reason)], count);
+                route.retries.iter().map(|(reason, tries)| (&**reason, *tries)).map(count)
+            }),
+        )?;
+        self.counters(
+            "trunkline_retry_budget_exhausted",
+            "Further tries that the budget of the route's upstream did not allow.",
+            figures.routes.iter().map(|route| ([("http_route", &*route.route)], route.retry_budget_exhausted)),
+        )?;
         self.gauge("trunkline_requests_in_flight", "Requests that are not answered yet.", &figures.requests_in_flight)?;
         self.counters(
             "trunkline_faults",

@@ -71,6 +71,10 @@ pub struct RouteFigures {
     pub route: String,
     /// By class of the final status: `2xx` to `5xx`, or `none` for no answer.
     pub durations: BTreeMap<Cow<'static, str>, HistogramSum>,
+    /// Tries that followed others because the route says so, by what they followed.
+    pub retries: Tally,
+    /// Such tries that the upstream's budget did not allow.
+    pub retry_budget_exhausted: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -186,7 +190,12 @@ fn route(name: String, copies: &[impl AsRef<RouteMetrics>]) -> RouteFigures {
     for (class, histogram) in copies.iter().flat_map(|copy| copy.as_ref().durations()) {
         durations.entry(class.into()).or_default().add(histogram);
     }
-    RouteFigures { route: name, durations }
+    RouteFigures {
+        route: name,
+        durations,
+        retries: tally(copies.iter().map(|copy| &copy.as_ref().retries)),
+        retry_budget_exhausted: copies.iter().map(|copy| copy.as_ref().retry_budget_exhausted.value()).sum(),
+    }
 }
 
 fn endpoint(

@@ -28,7 +28,7 @@ pub(crate) enum Place {
 pub(crate) struct Before {
     pub(crate) endpoint: Rc<EndpointEntry>,
     pub(crate) connection_id: u64,
-    pub(crate) proof: Proof,
+    pub(crate) proof: Option<Proof>,
 }
 
 /// Takes a place at an endpoint of the route's upstream; at the next one when an endpoint has none to give. Not
@@ -40,7 +40,7 @@ pub(crate) async fn acquire(
     lane: Lane,
     before: Option<&Before>,
 ) -> Result<(Rc<EndpointEntry>, Place), Fault> {
-    if let Some(before) = before.filter(|before| before.proof == Proof::Http11Required)
+    if let Some(before) = before.filter(|before| before.proof == Some(Proof::Http11Required))
         && let EndpointPool::Either(_, pool) = &before.endpoint.pool
     {
         exchange.attempts += 1;

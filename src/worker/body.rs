@@ -6,14 +6,12 @@
 //!
 //! Lives on one worker. RFC 9113 §5.2, RFC 9112 §7.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -23,7 +21,7 @@ use super::client::Client;
 use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
 use super::lane::Lane;
-use super::mux::StreamPermit;
+use super::stream::Stream;
 use super::upload::AbortOnDrop;
 use crate::error::{Fault, UpstreamFault};
 use crate::translate;
@@ -43,10 +41,7 @@ pub(crate) struct RelayBody {
 
 /// Where the bytes come from, with the right to the place that they occupy.
 pub(crate) enum Source {
-    Http2 {
-        stream: RecvStream,
-        permit: StreamPermit,
-    },
+    Http2(Stream),
     Http1 {
         incoming: Incoming,
         permit: ExclusivePermit,
@@ -93,7 +88,7 @@ impl RelayBody {
         let mut body = Self { source, exchange: Some(exchange), left: length, client, idle, _upload: upload };
         let is_ended = match &body.source {
             _ if length == Some(0) => true,
-            Source::Http2 { stream, .. } => stream.is_end_stream(),
+            Source::Http2(stream) => stream.is_ended(),
             Source::Http1 { incoming, .. } => incoming.is_end_stream(),
             Source::Own(bytes) => bytes.is_empty(),
             Source::Ended => true,
@@ -108,10 +103,8 @@ impl RelayBody {
     fn end(&mut self) {
         match std::mem::replace(&mut self.source, Source::Ended) {
             Source::Http1 { permit, .. } => permit.complete(),
-            Source::Http2 { stream, permit } if !stream.is_end_stream() => {
-                tokio::task::spawn_local(see_end(stream, permit));
-            }
-            Source::Http2 { .. } | Source::Own(_) | Source::Ended => {}
+            Source::Http2(stream) => stream.finish(),
+            Source::Own(_) | Source::Ended => {}
         }
         let now = Instant::now();
         if let Some(mut exchange) = self.exchange.take() {
@@ -147,40 +140,42 @@ impl RelayBody {
                     self.end();
                     return passed;
                 }
-                Source::Http2 { stream, permit } => match ready!(stream.poll_data(cx)) {
-                    Some(Ok(data)) => {
-                        // Fails only for a stream that is gone, which the next poll tells.
-                        let _ = stream.flow_control().release_capacity(data.len());
-                        let is_end = stream.is_end_stream();
-                        if data.is_empty() && !is_end {
-                            continue;
+                Source::Http2(stream) => {
+                    let Some(body) = stream.body() else { return Poll::Ready(None) };
+                    match ready!(body.poll_data(cx)) {
+                        Some(Ok(data)) => {
+                            // Fails only for a stream that is gone, which the next poll tells.
+                            let _ = body.flow_control().release_capacity(data.len());
+                            let is_end = body.is_end_stream();
+                            if data.is_empty() && !is_end {
+                                continue;
+                            }
+                            self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                            let sent_bytes = self.exchange.as_ref().map_or(0, |exchange| exchange.sent_bytes);
+                            if Lane::of_body(sent_bytes + data.len() as u64) == Lane::Long {
+                                stream.permit().set_long();
+                            }
+                            let passed = self.pass(data);
+                            // hyper asks no more once it has the promised length, so the end may not be waited for.
+                            if is_end || self.left == Some(0) {
+                                self.end();
+                            }
+                            return passed;
                         }
-                        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                        let sent_bytes = self.exchange.as_ref().map_or(0, |exchange| exchange.sent_bytes);
-                        if Lane::of_body(sent_bytes + data.len() as u64) == Lane::Long {
-                            permit.set_long();
+                        Some(Err(error)) => {
+                            stream.fail(&error);
+                            return self.cut(UpstreamFault::BodyCut.into());
                         }
-                        let passed = self.pass(data);
-                        // hyper asks no more once it has the promised length, so the end may not be waited for.
-                        if is_end || self.left == Some(0) {
+                        None => {
+                            let fields = match ready!(body.poll_trailers(cx)) {
+                                Ok(fields) => fields.map(translate::trailers).filter(|fields| !fields.is_empty()),
+                                Err(_) => return self.cut(UpstreamFault::BodyCut.into()),
+                            };
                             self.end();
+                            return Poll::Ready(fields.map(|fields| Ok(Frame::trailers(fields))));
                         }
-                        return passed;
                     }
-                    Some(Err(error)) => {
-                        let fault = permit.fault(&error);
-                        tracing::debug!(connection = permit.connection_id(), %error, ?fault, "response body was cut");
-                        return self.cut(UpstreamFault::BodyCut.into());
-                    }
-                    None => {
-                        let fields = match ready!(stream.poll_trailers(cx)) {
-                            Ok(fields) => fields.map(translate::trailers).filter(|fields| !fields.is_empty()),
-                            Err(_) => return self.cut(UpstreamFault::BodyCut.into()),
-                        };
-                        self.end();
-                        return Poll::Ready(fields.map(|fields| Ok(Frame::trailers(fields))));
-                    }
-                },
+                }
                 Source::Http1 { incoming, .. } => match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
                     Some(Ok(frame)) => {
                         let is_end = incoming.is_end_stream();
@@ -207,22 +202,6 @@ impl RelayBody {
     }
 }
 
-/// Sees a stream out whose body is complete: dropped before its `END_STREAM` it would be reset, and the service told
-/// that nobody wanted its answer.
-async fn see_end(mut stream: RecvStream, permit: StreamPermit) {
-    let end = poll_fn(|cx| {
-        loop {
-            match ready!(stream.poll_data(cx)) {
-                Some(Ok(data)) if data.is_empty() => {}
-                // Trailers, which the client cannot take, or bytes beyond the promised ones.
-                _ => return Poll::Ready(()),
-            }
-        }
-    });
-    let _ = tokio::time::timeout(END_TIMEOUT, end).await;
-    drop(permit);
-}
-
 impl Body for RelayBody {
     type Data = Bytes;
     type Error = Cut;
@@ -247,7 +226,7 @@ impl Body for RelayBody {
         match &self.source {
             Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Ended => SizeHint::with_exact(0),
-            Source::Http1 { .. } | Source::Http2 { .. } => SizeHint::default(),
+            Source::Http1 { .. } | Source::Http2(_) => SizeHint::default(),
         }
     }
 }
@@ -261,6 +240,3 @@ impl Drop for RelayBody {
         }
     }
 }
-
-/// How long a service may take to end a stream whose body is complete.
-const END_TIMEOUT: Duration = Duration::from_secs(1);

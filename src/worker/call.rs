@@ -1,7 +1,7 @@
 //! One attempt at an endpoint: from the place that a request has there to the response head.
 //!
-//! While it waits for the head it sends the request's body; either may come first. What has provably not been
-//! processed comes back whole, for another attempt.
+//! While it waits for the head it sends the request's body; either may come first. What has failed comes back with what
+//! another attempt needs.
 //!
 //! Lives on one worker. Decides nothing about attempts. RFC 9110 §7, RFC 9113 §8.1.
 
@@ -9,10 +9,11 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
-use h2::client::ResponseFuture;
 use http::header::DATE;
-use http::{Request, Response, Version};
+use http::response::Parts;
+use http::{Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::acquire::{wait, wait_http1};
@@ -20,12 +21,13 @@ use super::body::{RelayBody, Source};
 use super::client::Client;
 use super::exchange::{Exchange, Phase};
 use super::exclusive::{Exclusive, ExclusivePermit};
-use super::http1::{UploadBody, UploadState};
+use super::http1::{Gone, UploadBody, UploadState};
 use super::lane::Lane;
 use super::mux::{Failure, StreamPermit, Unwritten};
 use super::pool::Pool;
 use super::request_body::RequestBody;
 use super::routing::{EndpointEntry, RouteEntry};
+use super::stream::Stream;
 use super::upload::{AbortOnDrop, Upload};
 use crate::error::{DownstreamFault, Fault, Proof, ProxyFault, UpstreamFault};
 use crate::translate::{self, RequestHead, ResponseBody};
@@ -69,23 +71,32 @@ pub(crate) struct Call<'a> {
 #[allow(clippy::large_enum_variant, reason = "the large one is the usual one, and a box for it would cost")]
 pub(crate) enum Attempt {
     Answered(Answer),
-    Unprocessed(Box<Unprocessed>),
+    Failed(Box<Failed>),
 }
 
-impl Attempt {
-    fn unprocessed(fault: Fault, proof: Proof, connection_id: u64, body: Option<RequestBody>) -> Self {
-        Self::Unprocessed(Box::new(Unprocessed { fault, proof, connection_id, body }))
-    }
-}
-
-/// An attempt that the service has provably done nothing for.
-pub(crate) struct Unprocessed {
-    pub(crate) fault: Fault,
-    pub(crate) proof: Proof,
+/// An attempt that another one may better.
+pub(crate) struct Failed {
+    /// What the client gets if no other one follows.
+    pub(crate) outcome: Result<Answer, Fault>,
+    /// Present if the service has provably done nothing for it.
+    pub(crate) proof: Option<Proof>,
     /// Where it was made.
     pub(crate) connection_id: u64,
-    /// The request's body, as far as it has come.
-    pub(crate) body: Option<RequestBody>,
+    /// The request's body as far as it has come, for another attempt.
+    pub(crate) body: Result<Option<RequestBody>, Gone>,
+}
+
+impl Failed {
+    fn attempt(
+        outcome: Result<Answer, Fault>,
+        proof: Option<Proof>,
+        connection_id: u64,
+        body: Result<Option<RequestBody>, Gone>,
+    ) -> Attempt {
+        let is_replayable = body.as_ref().is_ok_and(|body| body.as_ref().is_none_or(RequestBody::is_replayable));
+        let body = if is_replayable { body } else { Err(Gone) };
+        Attempt::Failed(Box::new(Self { outcome, proof, connection_id, body }))
+    }
 }
 
 impl Call<'_> {
@@ -104,70 +115,73 @@ impl Call<'_> {
                 Ok(opened) => break opened,
                 Err(Unwritten(back)) => {
                     opens += 1;
+                    let connection_id = permit.connection_id();
                     if opens == OPENS_MAX {
-                        return Err(UpstreamFault::ConnectionLost.into());
+                        let lost = UpstreamFault::ConnectionLost.into();
+                        return Ok(Failed::attempt(Err(lost), None, connection_id, Ok(body)));
                     }
                     request = back;
-                    let connection_id = permit.connection_id();
                     drop(permit);
                     permit = match pool.try_acquire(Lane::Short) {
                         Some(permit) => permit,
                         None => match Box::pin(wait(self.client, &pool, self.exchange)).await {
                             Ok(permit) => permit,
-                            // The service has come to speak HTTP/1.1.
-                            Err(fault) if self.endpoint.pool.is_http1() => {
-                                return Ok(Attempt::unprocessed(fault, Proof::Unwritten, connection_id, body));
+                            Err(fault) => {
+                                // If the service has come to speak HTTP/1.1, it goes on there.
+                                let proof = self.endpoint.pool.is_http1().then_some(Proof::Unwritten);
+                                return Ok(Failed::attempt(Err(fault), proof, connection_id, Ok(body)));
                             }
-                            Err(fault) => return Err(fault),
                         },
                     };
                 }
             }
         };
-        let (response, stream) = opened?;
-        self.exchange.connection_id = permit.connection_id();
+        let (response, sending) = opened?;
+        let connection_id = permit.connection_id();
+        self.exchange.connection_id = connection_id;
         self.exchange.stream_id = response.stream_id().as_u32();
-        let mut upload = body.map(|body| Upload::new(body, stream, permit.link().clone(), self.client.clone()));
+        let mut upload = body.map(|body| Upload::new(body, sending, permit.link().clone(), self.client.clone()));
+        let mut stream = Stream::new(response, permit);
         // Without a wait the head has just come, and needs no second look at the clock.
         let is_new = self.exchange.wait.is_zero() && self.exchange.attempts == 1;
         let sent = if is_new { self.exchange.start } else { Instant::now() };
-        let response = match self.response_head(response, &mut upload, &permit, sent).await {
-            Ok(response) => response,
-            Err(Unanswered { fault, proof: None }) => return Err(fault),
-            // Nothing but HTTP/2 is spoken there.
-            Err(Unanswered { fault, proof: Some(Proof::Http11Required) }) if !self.endpoint.pool.is_either() => {
-                return Err(fault);
-            }
-            Err(Unanswered { fault, proof: Some(proof) }) => {
-                let body = upload.map(Upload::into_body);
-                return Ok(Attempt::unprocessed(fault, proof, permit.connection_id(), body));
+        let mut parts = match self.response_head(&mut stream, &mut upload, sent).await {
+            Ok(parts) => parts,
+            Err(Unanswered { fault, proof }) => {
+                // Where nothing but HTTP/2 is spoken, nothing else can be tried.
+                let is_moot = proof == Some(Proof::Http11Required) && !self.endpoint.pool.is_either();
+                let proof = proof.filter(|_| !is_moot);
+                return Ok(Failed::attempt(Err(fault), proof, connection_id, Ok(upload.map(Upload::into_body))));
             }
         };
         self.exchange.first_byte = Some(sent.elapsed());
-        let (mut parts, stream) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
         if Lane::of_response(framing, &parts.headers) == Lane::Long {
-            permit.set_long();
+            stream.permit().set_long();
         }
-        let source = Source::Http2 { stream, permit };
-        let upload = upload.filter(|upload| !upload.is_done());
-        let upload = upload.map(|upload| AbortOnDrop(tokio::task::spawn_local(upload.into_last()).abort_handle()));
+        let is_unwanted = self.is_unwanted(parts.status) && upload.as_ref().is_none_or(Upload::is_done);
         let (response, length) = (Response::from_parts(parts, ()), length(framing));
-        Ok(Attempt::Answered(Answer { response, source, length, route: self.route.clone(), upload }))
+        let mut answer =
+            Answer { response, source: Source::Http2(stream), length, route: self.route.clone(), upload: None };
+        if is_unwanted {
+            return Ok(Failed::attempt(Ok(answer), None, connection_id, Ok(upload.map(Upload::into_body))));
+        }
+        let upload = upload.filter(|upload| !upload.is_done());
+        answer.upload = upload.map(|upload| AbortOnDrop(tokio::task::spawn_local(upload.into_last()).abort_handle()));
+        Ok(Attempt::Answered(answer))
     }
 
     /// Waits for the response head while the request body goes up.
     async fn response_head(
         &self,
-        mut response: ResponseFuture,
+        stream: &mut Stream,
         upload: &mut Option<Upload>,
-        permit: &StreamPermit,
         sent: Instant,
-    ) -> Result<Response<h2::RecvStream>, Unanswered> {
+    ) -> Result<Parts, Unanswered> {
         let client = self.client;
-        let timeouts = &self.route.timeouts;
+        let stream_idle = self.route.timeouts.stream_idle;
         let mut is_armed = false;
-        client.stream_began(timeouts.stream_idle);
+        client.stream_began(stream_idle);
         poll_fn(|cx| {
             let mut uploading = upload.as_mut().filter(|upload| !upload.is_done());
             if let Some(body) = &mut uploading
@@ -180,24 +194,19 @@ impl Call<'_> {
                     Err(fault) => return Poll::Ready(Err(fault.into())),
                 }
             }
-            match Pin::new(&mut response).poll(cx) {
-                Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
-                Poll::Ready(Err(error)) => {
-                    let failure = permit.failure(&error);
-                    tracing::debug!(connection = permit.connection_id(), %error, ?failure, "no response head");
-                    return Poll::Ready(Err(failure.into()));
-                }
-                Poll::Pending => {}
+            if let Poll::Ready(head) = stream.poll_head(cx) {
+                return Poll::Ready(head.map_err(Unanswered::from));
             }
             if let Some(uploading) = uploading {
-                if client.is_out_of_time(timeouts.stream_idle) {
+                if client.is_out_of_time(stream_idle) {
                     return Poll::Ready(Err(stalled_upload(client, uploading.is_starving()).into()));
                 }
             } else if !is_armed {
                 is_armed = true;
                 // The usual request has no body, and `sent` is now.
                 let from = if upload.is_some() { Instant::now() } else { sent };
-                client.arm(from, timeouts.response_header);
+                let is_replayable = upload.as_ref().is_none_or(Upload::is_replayable);
+                client.arm(from, self.head_timeout(from, is_replayable));
             } else if client.is_expired() {
                 return Poll::Ready(Err(late_head(client).into()));
             }
@@ -206,18 +215,30 @@ impl Call<'_> {
         .await
     }
 
+    /// How long this attempt has for the head of the answer, when all of the request has gone at `sent`.
+    fn head_timeout(&self, sent: Instant, is_replayable: bool) -> Option<Duration> {
+        let timeout = self.route.timeouts.response_header;
+        self.exchange.tries.as_ref().map_or(timeout, |tries| tries.head_timeout(sent, timeout, is_replayable))
+    }
+
+    /// Whether the route would rather have another answer.
+    fn is_unwanted(&self, status: StatusCode) -> bool {
+        self.exchange.tries.as_ref().is_some_and(|tries| tries.is_unwanted(status))
+    }
+
     pub(crate) async fn http1(
         self,
         head: RequestHead,
         mut body: Option<RequestBody>,
-        pool: &Rc<Exclusive>,
+        pool: Rc<Exclusive>,
         mut permit: ExclusivePermit,
     ) -> Result<Attempt, Fault> {
         let method = head.method().clone();
         let parts = head.into_http1(&self.endpoint.authority);
         self.exchange.stream_id = 0;
         let is_either = self.endpoint.pool.is_either();
-        if let (Some(body), false) = (&mut body, is_either) {
+        let may_go_again = is_either || self.exchange.tries.is_some();
+        if let (Some(body), false) = (&mut body, may_go_again) {
             body.release();
         }
         let body = UploadBody::new(body);
@@ -225,44 +246,59 @@ impl Call<'_> {
         let mut request = Request::from_parts(parts, body);
         let sent = Instant::now();
         let mut opens = 0;
-        let response = loop {
+        let outcome = loop {
             self.exchange.connection_id = permit.connection_id();
-            let outcome = self.http1_response_head(pin!(permit.send(request)), &upload).await?;
-            match outcome {
-                Ok(Ok(response)) => break response,
-                Ok(Err(fault)) if is_either && permit.is_answered_in_http2() => {
+            let sending = self.http1_response_head(pin!(permit.send(request)), &upload).await;
+            match sending {
+                Ok(Ok(Ok(response))) => break Ok(response),
+                Ok(Ok(Err(fault))) if is_either && permit.is_answered_in_http2() => {
                     pool.found_http2();
-                    // hyper lets go of the body together with the connection.
-                    poll_fn(|cx| if upload.poll_ended(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
-                    let (proof, body) = (Proof::Http2Answered, upload.take_body());
-                    return Ok(Attempt::unprocessed(fault.into(), proof, permit.connection_id(), body));
+                    upload.wait_for_end().await;
+                    let proof = Some(Proof::Http2Answered);
+                    return Ok(Failed::attempt(Err(fault.into()), proof, permit.connection_id(), upload.take_back()));
                 }
                 // What is wrong with the request body comes first: the service has seen nothing but a cut.
-                Ok(Err(fault)) => return Err(upload.refusal().map_or(Fault::Upstream(fault), Fault::Downstream)),
-                Err(unwritten) => {
+                Ok(Ok(Err(fault))) => break Err(upload.refusal().map_or(Fault::Upstream(fault), Fault::Downstream)),
+                Ok(Err(unwritten)) => {
                     opens += 1;
                     if opens == OPENS_MAX {
-                        return Err(UpstreamFault::ConnectionLost.into());
+                        break Err(UpstreamFault::ConnectionLost.into());
                     }
-                    request = *unwritten;
-                    permit = match wait_http1(self.client, pool, permit.is_required).await {
+                    permit = match wait_http1(self.client, &pool, permit.is_required).await {
                         Ok(permit) => permit,
                         // The service has come to speak HTTP/2.
                         Err(fault) if !self.endpoint.pool.is_http1() => {
-                            let (id, body) = (self.exchange.connection_id, request.into_body().into_body());
-                            return Ok(Attempt::unprocessed(fault, Proof::Unwritten, id, body));
+                            let (id, body) = (self.exchange.connection_id, unwritten.into_body().into_body());
+                            return Ok(Failed::attempt(Err(fault), Some(Proof::Unwritten), id, Ok(body)));
                         }
-                        Err(fault) => return Err(fault),
+                        Err(fault) => break Err(fault),
                     };
+                    request = *unwritten;
                 }
+                Err(fault) => break Err(fault),
+            }
+        };
+        let connection_id = self.exchange.connection_id;
+        let response = match outcome {
+            Ok(response) => response,
+            Err(fault) => {
+                if self.exchange.tries.is_some() && fault == Fault::Upstream(UpstreamFault::ConnectionLost) {
+                    upload.wait_for_end().await;
+                }
+                return Ok(Failed::attempt(Err(fault), None, connection_id, upload.take_back()));
             }
         };
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, incoming) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
+        let is_unwanted = self.is_unwanted(parts.status) && upload.is_ended();
         let source = Source::Http1 { incoming, permit };
         let (response, length) = (Response::from_parts(parts, ()), length(framing));
-        Ok(Attempt::Answered(Answer { response, source, length, route: self.route.clone(), upload: None }))
+        let answer = Answer { response, source, length, route: self.route.clone(), upload: None };
+        if is_unwanted {
+            return Ok(Failed::attempt(Ok(answer), None, connection_id, upload.take_back()));
+        }
+        Ok(Attempt::Answered(answer))
     }
 
     /// Waits for what comes of `sending`. While the body goes up it may not stand still; then the service has its
@@ -273,9 +309,9 @@ impl Call<'_> {
         upload: &UploadState,
     ) -> Result<T, Fault> {
         let client = self.client;
-        let timeouts = &self.route.timeouts;
+        let stream_idle = self.route.timeouts.stream_idle;
         let mut is_armed = false;
-        client.stream_began(timeouts.stream_idle);
+        client.stream_began(stream_idle);
         poll_fn(|cx| {
             if let Poll::Ready(result) = sending.as_mut().poll(cx) {
                 return Poll::Ready(Ok(result));
@@ -285,14 +321,15 @@ impl Call<'_> {
             }
             if upload.poll_ended(cx) {
                 is_armed = true;
-                client.arm(Instant::now(), timeouts.response_header);
+                let now = Instant::now();
+                client.arm(now, self.head_timeout(now, upload.is_replayable()));
                 return Poll::Pending;
             }
             // Looked at only when the time is up, so that a body that stands still may have twice the time.
             if upload.has_moved() {
                 client.progress();
             }
-            if client.is_out_of_time(timeouts.stream_idle) {
+            if client.is_out_of_time(stream_idle) {
                 return Poll::Ready(Err(stalled_upload(client, upload.is_starving())));
             }
             Poll::Pending

@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
 use super::local::Local;
+use super::retry::Tries;
 use super::routing::{EndpointEntry, RouteEntry};
 use crate::access_log::Outcome;
 use crate::error::{DownstreamFault, Fault, ProxyFault};
@@ -54,6 +55,8 @@ pub(crate) struct Exchange {
     pub(crate) status: Option<u16>,
     pub(crate) fault: Option<Fault>,
     pub(crate) attempts: u32,
+    /// Present if the route lets further tries follow the first one.
+    pub(crate) tries: Option<Box<Tries>>,
     pub(crate) wait: Duration,
     pub(crate) first_byte: Option<Duration>,
     pub(crate) connection_id: u64,
@@ -89,6 +92,7 @@ impl Exchange {
             status: None,
             fault: None,
             attempts: 0,
+            tries: None,
             wait: Duration::ZERO,
             first_byte: None,
             connection_id: 0,

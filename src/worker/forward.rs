@@ -16,13 +16,14 @@ use tokio::time::{Instant, sleep};
 
 use super::acquire::{Before, Place, acquire};
 use super::body::RelayBody;
-use super::call::{Answer, Attempt, Call, Unprocessed};
+use super::call::{Answer, Attempt, Call, Failed};
 use super::client::Client;
 use super::exchange::{Exchange, Phase};
 use super::lane::Lane;
 use super::request_body::RequestBody;
 use super::respond::respond;
-use crate::error::{DownstreamFault, Fault, ProxyFault};
+use super::retry::Tries;
+use crate::error::{DownstreamFault, Fault, Proof, ProxyFault};
 use crate::translate::{HeadCopy, RequestHead};
 
 /// Answers one request: with the upstream's answer, or with the fault's row of the table.
@@ -58,53 +59,73 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
     let mut body =
         (!incoming.is_end_stream()).then(|| RequestBody::new(incoming, body_bytes_max, &client.local.replay));
     exchange.received_bytes = body.as_ref().map(|body| body.received_bytes().clone());
+    exchange.tries = route.retry.as_ref().and_then(|policy| Tries::begin(policy, head.method(), exchange.start));
     let (mut copy, mut before) = (None, None);
     let mut attempts_left = ATTEMPTS_MAX;
     loop {
-        attempts_left -= 1;
         exchange.phase = Phase::Wait;
-        let (endpoint, place) = acquire(client, &route, exchange, lane, before.as_ref()).await?;
+        let (endpoint, place) = match acquire(client, &route, exchange, lane, before.as_ref()).await {
+            Ok(placed) => placed,
+            Err(fault) => {
+                let pause = next_try(client, exchange, Some(fault)).ok_or(fault)?;
+                rest(client, pause).await;
+                continue;
+            }
+        };
+        attempts_left -= 1;
         exchange.endpoint = Some(endpoint.clone());
         exchange.phase = Phase::ResponseHead;
-        let call = Call { client, route: &route, endpoint: &endpoint, exchange };
         let spare = copy.take().unwrap_or_else(|| HeadCopy::new(&head, client.local.head_buffer()));
+        let call = Call { client, route: &route, endpoint: &endpoint, exchange };
         let attempt = match place {
             Place::Http2(pool, permit) => call.http2(head, body, pool, permit).await?,
             // Boxed, as is every path that the usual request does not take: hyper moves the whole future once
             // for each request, and keeps room for it on each connection.
-            Place::Http1(pool, permit) => Box::pin(call.http1(head, body, &pool, permit)).await?,
+            Place::Http1(pool, permit) => Box::pin(call.http1(head, body, pool, permit)).await?,
         };
-        let mut unprocessed = match attempt {
+        let failed = match attempt {
             Attempt::Answered(answer) => {
                 client.local.give_back(spare.into_buffer());
                 return Ok(answer);
             }
-            Attempt::Unprocessed(unprocessed) => unprocessed,
+            Attempt::Failed(failed) => failed,
         };
-        let is_replayable = unprocessed.body.as_ref().is_none_or(RequestBody::is_replayable);
-        if attempts_left == 0 || !is_replayable || client.is_past_request_end() {
-            return Err(unprocessed.fault);
-        }
-        endpoint.pool.metrics().retries.increment(unprocessed.proof.name());
-        tracing::debug!(
-            endpoint = endpoint.name,
-            connection = unprocessed.connection_id,
-            proof = unprocessed.proof.name(),
-            "sent again"
-        );
+        let pause = match failed.proof {
+            _ if attempts_left == 0 || failed.body.is_err() || client.is_past_request_end() => None,
+            Some(proof) => {
+                endpoint.pool.metrics().retries.increment(proof.name());
+                let made = ATTEMPTS_MAX - attempts_left;
+                Some(if made < 2 { Duration::ZERO } else { PAUSE * 2u32.pow(made - 2) })
+            }
+            None => next_try(client, exchange, failed.outcome.as_ref().err().copied()),
+        };
+        let Some(pause) = pause else { return failed.outcome };
+        let Failed { outcome, proof, connection_id, body: kept } = *failed;
+        tracing::debug!(endpoint = endpoint.name, connection = connection_id, proof = proof.map(Proof::name), "sent again");
+        // An answer that is not relayed lets go of its stream.
+        drop(outcome);
         head = spare.head();
         copy = Some(spare);
-        body = unprocessed.body.take();
+        body = kept.ok().flatten();
         if let Some(body) = &mut body {
             body.rewind();
         }
-        if attempts_left < ATTEMPTS_MAX - 1 {
-            // The pause is not for the timer to interrupt.
-            client.arm(Instant::now(), None);
-            Box::pin(sleep(PAUSE * 2u32.pow(ATTEMPTS_MAX - 2 - attempts_left))).await;
-        }
-        let Unprocessed { connection_id, proof, .. } = *unprocessed;
+        rest(client, pause).await;
         before = Some(Before { endpoint, connection_id, proof });
+    }
+}
+
+/// How long to wait before another try, if the route lets one follow what came of the last one.
+fn next_try(client: &Client, exchange: &mut Exchange, fault: Option<Fault>) -> Option<Duration> {
+    let tries = exchange.tries.as_mut().filter(|_| !client.is_past_request_end())?;
+    tries.next(fault, Instant::now())
+}
+
+async fn rest(client: &Client, pause: Duration) {
+    if !pause.is_zero() {
+        // The pause is not for the timer to interrupt.
+        client.arm(Instant::now(), None);
+        Box::pin(sleep(pause)).await;
     }
 }
 

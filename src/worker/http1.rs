@@ -2,6 +2,7 @@
 //!
 //! Made on one worker; a worker without a share of its own uses its lender's. RFC 9112 §9.3.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -169,8 +170,9 @@ pub(crate) struct UploadState {
     is_starving: AtomicBool,
     is_ended: AtomicBool,
     refusal: OnceLock<DownstreamFault>,
-    /// The body, once the connection has let go of it.
-    returned: Mutex<Option<RequestBody>>,
+    has_body: bool,
+    /// The body, when the connection has let go of it and another try may follow.
+    back: Mutex<Option<RequestBody>>,
     /// Told at the end of the body.
     waiting: Mutex<Option<Waker>>,
 }
@@ -187,7 +189,30 @@ impl UploadState {
         if !waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waiting = Some(cx.waker().clone());
         }
+        self.is_ended()
+    }
+
+    /// Whether the connection has let go of the body.
+    pub(crate) fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Acquire)
+    }
+
+    /// As [`UploadState::poll_ended`], for a connection that has failed and lets go of it in a moment, if not already:
+    /// another worker may drive it.
+    pub(crate) async fn wait_for_end(&self) {
+        let ended = poll_fn(|cx| if self.poll_ended(cx) { Poll::Ready(()) } else { Poll::Pending });
+        _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+    }
+
+    /// Whether another attempt could send it too, now that it has ended.
+    pub(crate) fn is_replayable(&self) -> bool {
+        !self.has_body || self.back.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// What the next try would send, or `Err` if it could not have all of it.
+    pub(crate) fn take_back(&self) -> Result<Option<RequestBody>, Gone> {
+        let back = self.back.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if self.has_body && back.is_none() { Err(Gone) } else { Ok(back) }
     }
 
     /// Whether bytes have come since the last call.
@@ -199,11 +224,6 @@ impl UploadState {
     /// Whether it is the client that everybody waits for.
     pub(crate) fn is_starving(&self) -> bool {
         self.is_starving.load(Ordering::Acquire)
-    }
-
-    /// The body as far as it has come, after the end.
-    pub(crate) fn take_body(&self) -> Option<RequestBody> {
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn end(&self) {
@@ -225,6 +245,7 @@ impl UploadBody {
         let state = UploadState {
             received_bytes: body.as_ref().map(|body| body.received_bytes().clone()).unwrap_or_default(),
             is_ended: AtomicBool::new(body.is_none()),
+            has_body: body.is_some(),
             ..UploadState::default()
         };
         Self { body, state: Arc::new(state) }
@@ -242,10 +263,14 @@ impl UploadBody {
 
 impl Drop for UploadBody {
     fn drop(&mut self) {
-        *self.state.returned.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+        *self.state.back.lock().unwrap_or_else(PoisonError::into_inner) =
+            self.body.take().filter(RequestBody::is_replayable);
         self.state.end();
     }
 }
+
+/// The body, or a part of it, is no longer there.
+pub(crate) struct Gone;
 
 /// The body was broken off.
 #[derive(Debug)]
@@ -284,6 +309,8 @@ impl Body for UploadBody {
     }
 }
 
+/// A connection that holds on to a request body for longer keeps it.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 /// Response heads larger than this are refused.
 const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 const RESPONSE_FIELDS_MAX: usize = 256;

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -22,6 +23,7 @@ use http::Request;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::resets::ResetBudget;
 use super::upstream_io::Traffic;
 use crate::error::{Proof, UpstreamFault};
 use crate::metrics::EndpointMetrics;
@@ -59,6 +61,8 @@ pub(crate) struct LinkState {
     is_http1_wanted: AtomicBool,
     /// Given up, because its peer has gone silent.
     is_unresponsive: AtomicBool,
+    /// For the streams that are given up.
+    resets: ResetBudget,
     /// Pools of other workers that wait for a place here.
     hungry: AtomicU32,
     /// Pools to tell when a place may have become free or the connection has ended.
@@ -77,6 +81,7 @@ impl LinkState {
             traffic,
             is_http1_wanted: AtomicBool::new(false),
             is_unresponsive: AtomicBool::new(false),
+            resets: ResetBudget::new(Instant::now()),
             hungry: AtomicU32::new(0),
             watchers: Mutex::default(),
         })
@@ -227,7 +232,11 @@ impl Mux {
 
     /// The streams that the connection may carry now, of all workers together.
     pub(crate) fn limit(&self) -> u32 {
-        if self.state.is_open() { self.streams_max.min(self.state.peer_limit.load(Ordering::Acquire)) } else { 0 }
+        if self.state.is_open() { self.streams_max() } else { 0 }
+    }
+
+    fn streams_max(&self) -> u32 {
+        self.streams_max.min(self.state.peer_limit.load(Ordering::Acquire))
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -297,6 +306,12 @@ impl Mux {
         if !self.is_draining.replace(true) {
             self.metrics.draining.add(1);
         }
+    }
+
+    /// A clone of the handle holds no stream.
+    fn renew_handle(&self) {
+        let fresh = self.handle.borrow().clone();
+        drop(self.handle.replace(fresh));
     }
 
     fn release(self: &Rc<Self>, turn: Option<u32>) {
@@ -370,8 +385,9 @@ impl StreamPermit {
             // A stream of ours waits in h2 behind one that was reset and whose RST_STREAM is not written yet. This
             // handle would refuse the next one; a clone lets it wait as well, and permits bound how many do.
             Poll::Pending => {
-                let fresh = handle.clone();
-                *handle = fresh;
+                drop(handle);
+                self.mux.renew_handle();
+                handle = self.mux.handle.borrow_mut();
             }
         }
         self.writes_before.set(self.mux.state.traffic.writes());
@@ -427,6 +443,23 @@ impl StreamPermit {
         let is_unwritten = self.mux.state.traffic.writes() == self.writes_before.get();
         let proof = proof(error).or(is_unwritten.then_some(Proof::Unwritten));
         Failure { fault: self.fault(error), proof }
+    }
+
+    /// How long it is until the stream may be reset; [`StreamPermit::give_turn_back`] if it has ended before.
+    pub(crate) fn take_reset_turn(&self) -> Duration {
+        self.mux.state.resets.take_turn(self.mux.streams_max(), Instant::now())
+    }
+
+    pub(crate) fn give_turn_back(&self) {
+        self.mux.state.resets.give_back(self.mux.streams_max());
+    }
+
+    /// The stream is reset as soon as nobody holds it.
+    ///
+    /// h2's handle holds the one that has reached the peer's limit, until the next is opened.
+    pub(crate) fn count_reset(&self, code: h2::Reason) {
+        self.mux.renew_handle();
+        self.mux.metrics.resets_sent.increment(crate::metrics::h2_code(code.into()));
     }
 
     /// Names the fault and counts a reset by its side and code.

@@ -9,14 +9,16 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use http::uri::{Authority, Scheme};
+use tokio::time::Instant;
 
 use super::discovery::ASKED_AGAIN_AFTER;
 use super::exclusive::Exclusive;
 use super::pool::Pool;
+use super::retry::{Budget, Policy};
 use super::share::EndpointShared;
 use super::snapshot::Snapshot;
 use crate::balance::Picker;
-use crate::config::{HeaderEdits, Protocol, RouteTimeouts};
+use crate::config::{HeaderEdits, Protocol, Retry, RouteTimeouts};
 use crate::metrics::{EndpointMetrics, Registry, RouteMetrics};
 use crate::route::RouteTable;
 
@@ -31,6 +33,7 @@ pub(crate) struct RouteEntry {
     pub(crate) name: String,
     pub(crate) upstream: Rc<UpstreamEntry>,
     pub(crate) timeouts: RouteTimeouts,
+    pub(crate) retry: Option<Rc<Policy>>,
     pub(crate) edits: HeaderEdits,
     /// The matched prefix and what takes its place.
     pub(crate) rewrite: Option<(String, String)>,
@@ -42,6 +45,7 @@ pub(crate) struct UpstreamEntry {
     pub(crate) name: String,
     pub(crate) endpoints: Vec<Rc<EndpointEntry>>,
     picker: Picker,
+    retry_budget: Rc<Budget>,
 }
 
 /// An endpoint with its connections.
@@ -92,21 +96,29 @@ impl Routing {
                     name: upstream.name.clone(),
                     picker: Picker::new(upstream.balance, weights),
                     endpoints: entries,
+                    retry_budget: Budget::new(upstream.retry_budget, registry.workers().len(), Instant::now()),
                 })
             })
             .collect();
         let table = RouteTable::new(snapshot.routes.iter().map(|route| {
             let upstream = upstreams.iter().find(|upstream| upstream.name == route.upstream);
+            let upstream = upstream.expect("a Config's routes name its upstreams").clone();
+            let metrics = registry.route(worker, &route.name);
+            let policy = |settings: &Retry| {
+                let (budget, metrics) = (upstream.retry_budget.clone(), metrics.clone());
+                Rc::new(Policy { settings: settings.clone(), budget, metrics })
+            };
             let entry = RouteEntry {
                 name: route.name.clone(),
-                upstream: upstream.expect("a Config's routes name its upstreams").clone(),
+                retry: route.retry.as_ref().map(policy),
+                upstream,
                 timeouts: route.timeouts.clone(),
                 edits: route.request_headers.clone(),
                 rewrite: route
                     .rewrite_path_prefix
                     .clone()
                     .map(|to| (route.matches.path_prefix.clone().unwrap_or_else(|| "/".to_owned()), to)),
-                metrics: registry.route(worker, &route.name),
+                metrics,
             };
             (route.matches.clone(), Rc::new(entry))
         }));

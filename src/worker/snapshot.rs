@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::share::EndpointShared;
 use crate::access_log::AccessSink;
-use crate::config::{Balance, Route};
+use crate::config::{Balance, RetryBudget, Route};
 
 /// An immutable configuration, as the workers use it.
 pub struct Snapshot {
@@ -19,5 +19,6 @@ pub struct Snapshot {
 pub struct UpstreamSnapshot {
     pub name: String,
     pub balance: Balance,
+    pub retry_budget: RetryBudget,
     pub endpoints: Vec<Arc<EndpointShared>>,
 }

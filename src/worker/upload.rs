@@ -30,17 +30,24 @@ pub(crate) struct Upload {
     link: Arc<LinkState>,
     chunk: Bytes,
     is_done: bool,
+    /// There will be no other attempt.
+    is_last: bool,
     client: Rc<Client>,
 }
 
 impl Upload {
     pub(crate) fn new(body: RequestBody, stream: SendStream<Bytes>, link: Arc<LinkState>, client: Rc<Client>) -> Self {
-        Self { body, stream, link, chunk: Bytes::new(), is_done: false, client }
+        Self { body, stream, link, chunk: Bytes::new(), is_done: false, is_last: false, client }
     }
 
     /// Has resolved, and must not be polled again.
     pub(crate) fn is_done(&self) -> bool {
         self.is_done
+    }
+
+    /// Whether another attempt could send it too.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.body.is_replayable()
     }
 
     /// The body, for another attempt.
@@ -50,6 +57,7 @@ impl Upload {
 
     /// The rest goes up while the answer comes down: there will be no other attempt.
     pub(crate) fn into_last(mut self) -> Self {
+        self.is_last = true;
         self.body.release();
         self
     }
@@ -115,10 +123,7 @@ impl Upload {
                     return Poll::Ready(ended.map_err(|error| super::mux::fault(&error).into()));
                 }
                 Ok(Piece::End) => return self.end(),
-                Err(fault) => {
-                    self.stream.send_reset(Reason::CANCEL);
-                    return Poll::Ready(Err(fault.into()));
-                }
+                Err(fault) => return Poll::Ready(Err(fault.into())),
             }
         }
     }
@@ -130,6 +135,10 @@ impl Future for Upload {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = ready!(self.poll_rest(cx));
         self.is_done = true;
+        // Before the head of the answer has come, whoever waits for it gives the stream up.
+        if self.is_last && matches!(ended, Err(Fault::Downstream(_))) {
+            self.stream.send_reset(Reason::CANCEL);
+        }
         Poll::Ready(ended)
     }
 }

@@ -23,5 +23,6 @@ mod reload;
 mod retries;
 mod selftest;
 mod smuggling;
+mod storms;
 mod timeouts;
 mod translation;

@@ -4,6 +4,7 @@
 
 mod bodies;
 mod load;
+mod route;
 
 use h2::Reason;
 use http::Request;

@@ -33,6 +33,11 @@ pub struct Counts {
     pub goaway_received: BTreeMap<&'static str, u64>,
     /// By proof.
     pub retries: BTreeMap<&'static str, u64>,
+    /// By what the tries followed; only reasons that have occurred.
+    pub route_retries: BTreeMap<&'static str, u64>,
+    pub retry_budget_exhausted: u64,
+    /// By code; only those that have occurred.
+    pub resets_sent: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
@@ -59,6 +64,10 @@ impl Counts {
                 *counts.finished.entry(class).or_default() += sum.count();
             }
         }
+        for route in registry.routes().iter().flat_map(|(_, copies)| copies) {
+            add(&mut counts.route_retries, &route.retries);
+            counts.retry_budget_exhausted += route.retry_budget_exhausted.value();
+        }
         for (_, copies) in registry.endpoints() {
             for (worker, endpoint) in copies.iter().enumerate() {
                 counts.upstream_requests[worker] += endpoint.requests.value();
@@ -78,6 +87,7 @@ impl Counts {
         add(&mut self.rejected, &endpoint.rejected);
         add(&mut self.goaway_received, &endpoint.goaway_received);
         add(&mut self.retries, &endpoint.retries);
+        add(&mut self.resets_sent, &endpoint.resets_sent);
     }
 
     /// Faults of every reason.
