@@ -59,14 +59,14 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
     exchange.received_bytes = body.as_ref().map(|body| body.received_bytes().clone());
     exchange.tries = route.retry.as_ref().and_then(|policy| Tries::begin(policy, head.method(), exchange.start));
     let (mut copy, mut before) = (None, None);
-    let mut attempts_left = ATTEMPTS_MAX;
+    let (mut attempts_left, mut pause) = (ATTEMPTS_MAX, Duration::ZERO);
     loop {
+        rest(client, pause).await;
         exchange.phase = Phase::Wait;
         let (endpoint, place) = match acquire(client, &route, exchange, before.as_ref()).await {
             Ok(placed) => placed,
             Err(fault) => {
-                let pause = next_try(client, exchange, Some(fault)).ok_or(fault)?;
-                rest(client, pause).await;
+                pause = next_try(client, exchange, Some(fault)).ok_or(fault)?;
                 continue;
             }
         };
@@ -88,7 +88,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
             }
             Attempt::Failed(failed) => failed,
         };
-        let pause = match failed.proof {
+        let next = match failed.proof {
             _ if attempts_left == 0 || failed.body.is_err() || client.is_past_request_end() => None,
             Some(proof) => {
                 endpoint.pool.metrics().retries.increment(proof.name());
@@ -97,7 +97,8 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
             }
             None => next_try(client, exchange, failed.outcome.as_ref().err().copied()),
         };
-        let Some(pause) = pause else { return failed.outcome };
+        let Some(next) = next else { return failed.outcome };
+        pause = next;
         let Failed { outcome, proof, connection_id, body: kept } = *failed;
         let proof = proof.map(Proof::name);
         tracing::debug!(endpoint = endpoint.name, connection = connection_id, proof, "sent again");
@@ -109,7 +110,6 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         if let Some(body) = &mut body {
             body.rewind();
         }
-        rest(client, pause).await;
         before = Some(Before { connection_id, endpoint });
     }
 }
