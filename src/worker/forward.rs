@@ -61,14 +61,14 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
     exchange.received_bytes = body.as_ref().map(|body| body.received_bytes().clone());
     exchange.tries = route.retry.as_ref().and_then(|policy| Tries::begin(policy, head.method(), exchange.start));
     let (mut copy, mut before) = (None, None);
-    let mut attempts_left = ATTEMPTS_MAX;
+    let (mut attempts_left, mut pause) = (ATTEMPTS_MAX, Duration::ZERO);
     loop {
+        rest(client, pause).await;
         exchange.phase = Phase::Wait;
         let (endpoint, place) = match acquire(client, &route, exchange, lane, before.as_ref()).await {
             Ok(placed) => placed,
             Err(fault) => {
-                let pause = next_try(client, exchange, Some(fault)).ok_or(fault)?;
-                rest(client, pause).await;
+                pause = next_try(client, exchange, Some(fault)).ok_or(fault)?;
                 continue;
             }
         };
@@ -90,7 +90,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
             }
             Attempt::Failed(failed) => failed,
         };
-        let pause = match failed.proof {
+        let next = match failed.proof {
             _ if attempts_left == 0 || failed.body.is_err() || client.is_past_request_end() => None,
             Some(proof) => {
                 endpoint.pool.metrics().retries.increment(proof.name());
@@ -99,9 +99,15 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
             }
             None => next_try(client, exchange, failed.outcome.as_ref().err().copied()),
         };
-        let Some(pause) = pause else { return failed.outcome };
+        let Some(next) = next else { return failed.outcome };
+        pause = next;
         let Failed { outcome, proof, connection_id, body: kept } = *failed;
-        tracing::debug!(endpoint = endpoint.name, connection = connection_id, proof = proof.map(Proof::name), "sent again");
+        tracing::debug!(
+            endpoint = endpoint.name,
+            connection = connection_id,
+            proof = proof.map(Proof::name),
+            "sent again"
+        );
         // An answer that is not relayed lets go of its stream.
         drop(outcome);
         head = spare.head();
@@ -110,7 +116,6 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         if let Some(body) = &mut body {
             body.rewind();
         }
-        rest(client, pause).await;
         before = Some(Before { endpoint, connection_id, proof });
     }
 }
