@@ -1,6 +1,6 @@
 //! How many streams of one connection may be reset, and when the next one may.
 //!
-//! Since HTTP/2's rapid reset attack (CVE-2023-44487) servers count the RST_STREAMs that come, and end a connection for
+//! Since HTTP/2's rapid reset attack (CVE-2023-44487) servers count the resets that come, and end a connection for
 //! too many with every stream on it. Netty and what is built on it bear 200 in 30 s, Envoy that half of 500 streams are
 //! reset young, nghttp2 (nghttpd, Node.js, Envoy) 1000 and 33 more each second. A peer with the usual limit of 100
 //! streams gets at most 100 resets at once, and 75 more in 30 s; one that allows more streams gets more in proportion.

@@ -174,12 +174,12 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn tries(method: Method, attempts: u32, when: &[RetryWhen], per_try_timeout: Option<Duration>) -> Box<Tries> {
+    fn tries(method: Method, attempts: u32, when: &[RetryWhen], per_try_timeout: Option<Duration>) -> Tries {
         let now = Instant::now();
         let budget = Budget::new(RetryBudget { percent: 0, min_per_second: 1 }, 1, now);
         let settings = Settings { attempts, when: when.to_vec(), per_try_timeout };
         let policy = Policy { settings, budget, metrics: Arc::default() };
-        Tries::begin(&Rc::new(policy), &method, now).unwrap()
+        *Tries::begin(&Rc::new(policy), &method, now).unwrap()
     }
 
     const ALL: [RetryWhen; 3] = [RetryWhen::ConnectFailure, RetryWhen::Reset, RetryWhen::Status(503)];

@@ -117,7 +117,7 @@ async fn what_waits_for_its_reset_is_read_up_to_a_bound_and_reset_in_its_turn() 
     peer.headers(head.stream, 200, &[], OPEN).await;
     // The whole window of a stream.
     for _ in 0..16 {
-        peer.data(head.stream, [b'x'; 16 * 1024], OPEN).await;
+        peer.data(head.stream, vec![b'x'; 16 * 1024], OPEN).await;
     }
     let mut window = 0;
     loop {

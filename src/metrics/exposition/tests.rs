@@ -104,6 +104,8 @@ fn registry() -> Registry {
         registry.workers()[worker].faults.increment("pool_full");
         registry.route(worker, "reads").record(Some(200), Duration::from_millis(3));
         registry.route(worker, "reads").record(Some(503), Duration::from_mins(1));
+        registry.route(worker, "reads").retries.increment("status");
+        registry.route(worker, "reads").retry_budget_exhausted.increment();
         let endpoint = registry.endpoint(worker, &("api".to_owned(), ENDPOINT.to_owned()));
         endpoint.active.set(1);
         endpoint.streams.set(3);
@@ -174,6 +176,9 @@ fn the_text_shows_the_sums_of_all_workers() {
     assert_eq!(parsed.find("trunkline_upstream_streams", &of), Some(6.0));
     assert_eq!(parsed.find("trunkline_upstream_stream_limit", &of), Some(200.0));
     assert_eq!(parsed.find("trunkline_faults_total", &[("reason", "pool_full")]), Some(2.0));
+    let tries = [("http_route", "reads"), ("reason", "status")];
+    assert_eq!(parsed.find("trunkline_route_retries_total", &tries), Some(2.0));
+    assert_eq!(parsed.find("trunkline_retry_budget_exhausted_total", &tries[..1]), Some(2.0));
     assert_eq!(parsed.find("trunkline_config_generation", &[]), Some(2.0));
     assert_eq!(parsed.find("trunkline_config_last_reload_success", &[]), Some(1.0));
     assert_eq!(parsed.find("trunkline_build_info", &[("version", "1.2.3")]), Some(1.0));
