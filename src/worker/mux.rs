@@ -63,6 +63,8 @@ pub(crate) struct LinkState {
     is_unresponsive: AtomicBool,
     /// For the streams that are given up.
     resets: ResetBudget,
+    /// Streams that nobody waits for any more, and whose reset must wait for its turn.
+    abandoned: AtomicU32,
     /// Pools of other workers that wait for a place here.
     hungry: AtomicU32,
     /// Pools to tell when a place may have become free or the connection has ended.
@@ -82,6 +84,7 @@ impl LinkState {
             is_http1_wanted: AtomicBool::new(false),
             is_unresponsive: AtomicBool::new(false),
             resets: ResetBudget::new(Instant::now()),
+            abandoned: AtomicU32::new(0),
             hungry: AtomicU32::new(0),
             watchers: Mutex::default(),
         })
@@ -249,6 +252,11 @@ impl Mux {
         self.state.in_flight() < limit - limit / 4
     }
 
+    /// Half of the places or more are held by streams that nobody waits for.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        2 * self.state.abandoned.load(Ordering::Acquire) >= self.limit().max(1)
+    }
+
     /// Takes a place, if there is one.
     pub(crate) fn permit(self: &Rc<Self>) -> Option<StreamPermit> {
         let limit = self.limit();
@@ -359,6 +367,15 @@ pub(crate) struct StreamPermit {
     writes_before: Cell<u64>,
 }
 
+/// A stream that is counted among those that nobody waits for.
+pub(crate) struct Abandoned(Arc<LinkState>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.abandoned.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure {
@@ -445,13 +462,20 @@ impl StreamPermit {
         Failure { fault: self.fault(error), proof }
     }
 
-    /// How long it is until the stream may be reset; [`StreamPermit::give_turn_back`] if it has ended before.
+    /// How long it is until the stream may be reset.
     pub(crate) fn take_reset_turn(&self) -> Duration {
         self.mux.state.resets.take_turn(self.mux.streams_max(), Instant::now())
     }
 
+    /// The stream has ended before its turn.
     pub(crate) fn give_turn_back(&self) {
         self.mux.state.resets.give_back(self.mux.streams_max());
+    }
+
+    /// The stream waits for its turn while what this gives is held.
+    pub(crate) fn abandon(&self) -> Abandoned {
+        self.mux.state.abandoned.fetch_add(1, Ordering::AcqRel);
+        Abandoned(self.mux.state.clone())
     }
 
     /// The stream is reset as soon as nobody holds it.

@@ -216,6 +216,10 @@ impl Pool {
             self.tell_hunger();
         }
         if !self.queue.is_empty() {
+            // Its own streams end on it, beside its successor.
+            for mux in live.iter().filter(|mux| mux.is_abandoned()) {
+                mux.state.close();
+            }
             self.grow("waiting");
         } else if self.share > 0 && live.len() < self.shared.minimum(self.worker) as usize {
             self.grow("minimum");

@@ -4,7 +4,8 @@
 //! has not looked at it yet would count that as an attack (h2's server ends a connection for 21 such), and an answer
 //! that is over in a moment needs no reset. And a connection bears only so many
 //! ([`ResetBudget`](super::resets::ResetBudget)): what a storm of clients leaves behind beyond that is read and dropped
-//! until it ends or its turn comes. It keeps its place for so long.
+//! until it ends or its turn comes. It keeps its place for so long; a connection with many such makes room for a fresh
+//! one when somebody has to wait.
 //!
 //! Lives on one worker. RFC 9113 §5.4.2, §7, §8.7.
 
@@ -132,11 +133,14 @@ impl Left {
             return;
         }
         let until_turn = self.permit.take_reset_turn();
-        if !until_turn.is_zero() && self.ends_within(until_turn).await {
-            self.permit.give_turn_back();
-        } else {
-            self.permit.count_reset(Reason::CANCEL);
+        if !until_turn.is_zero() {
+            let _abandoned = self.permit.abandon();
+            if self.ends_within(until_turn).await {
+                self.permit.give_turn_back();
+                return;
+            }
         }
+        self.permit.count_reset(Reason::CANCEL);
     }
 
     async fn ends_within(&mut self, time: Duration) -> bool {

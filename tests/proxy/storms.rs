@@ -137,6 +137,23 @@ async fn what_waits_for_its_reset_is_read_up_to_a_bound_and_reset_in_its_turn() 
     assert_eq!((proxy.counts().resets_sent, proxy.counts().streams), ([("CANCEL", 101)].into(), 0));
 }
 
+#[tokio::test]
+async fn streams_that_wait_for_their_reset_take_nobodys_place() {
+    let (service, proxy, mut peer) = one_connection().await;
+    for wave in 0..2 {
+        let clients = ask(&proxy, "/", 99 + wave).await;
+        heads(&mut peer, 99 + wave).await;
+        leave(&proxy, clients, 0).await;
+        // Those of the first wave are reset at once, those of the second would be in 40 s.
+        proxy.wait_for(|counts| counts.resets_sent["CANCEL"] >= 99).await;
+    }
+    let client = ask(&proxy, "/", 1).await.remove(0);
+    let mut fresh = service.accept_with(&[]).await;
+    let head = fresh.expect_headers().await;
+    fresh.answer(&head, 200, "served").await;
+    assert_eq!(client.into_raw().expect_response().await.text(), "served");
+}
+
 /// Had they been reset at once, each would have been; and h2's server ends a connection for the 21st that comes before it
 /// has looked at the stream.
 #[tokio::test]
