@@ -474,8 +474,11 @@ impl StreamPermit {
 
     /// The stream waits for its turn while what this gives is held.
     pub(crate) fn abandon(&self) -> Abandoned {
-        self.mux.state.abandoned.fetch_add(1, Ordering::AcqRel);
-        Abandoned(self.mux.state.clone())
+        let state = &self.mux.state;
+        state.abandoned.fetch_add(1, Ordering::AcqRel);
+        // Somebody may wait for a place here that will not become free in time.
+        state.notify();
+        Abandoned(state.clone())
     }
 
     /// The stream is reset as soon as nobody holds it.

@@ -48,6 +48,7 @@ pub(crate) struct Pool {
     queue: Rc<Queue>,
     is_growing: Cell<bool>,
     is_sweeping: Cell<bool>,
+    is_relieving: Cell<bool>,
     /// What the gauges hold of this pool: active, idle, stream limit.
     shown: Cell<[i64; 3]>,
     /// Told when a place may have become free or a connection has ended on another task or worker.
@@ -89,6 +90,7 @@ impl Pool {
             queue: Rc::default(),
             is_growing: Cell::new(false),
             is_sweeping: Cell::new(false),
+            is_relieving: Cell::new(false),
             shown: Cell::default(),
             changed: changed.clone(),
             metrics,
@@ -216,9 +218,8 @@ impl Pool {
             self.tell_hunger();
         }
         if !self.queue.is_empty() {
-            // Its own streams end on it, beside its successor.
-            for mux in live.iter().filter(|mux| mux.is_abandoned()) {
-                mux.state.close();
+            if live.iter().any(|mux| mux.is_abandoned()) && !self.is_relieving.replace(true) {
+                tokio::task::spawn_local(tasks::relieve(self.me.clone()));
             }
             self.grow("waiting");
         } else if self.share > 0 && live.len() < self.shared.minimum(self.worker) as usize {
@@ -355,6 +356,17 @@ impl Pool {
             let is_known = self.live.borrow().iter().any(|live| live.mux.state.id == link.state.id);
             if !is_known && link.state.is_open() {
                 self.add(link, None, self.shared.sharers(lender));
+            }
+        }
+    }
+
+    /// Lets no new stream on where streams that nobody waits for hold the places, if somebody waits for those. What runs
+    /// there goes on, beside a successor.
+    fn relieve(&self) {
+        self.is_relieving.set(false);
+        if !self.queue.is_empty() {
+            for live in self.live.borrow().iter().filter(|live| live.mux.is_abandoned()) {
+                live.mux.state.close();
             }
         }
     }

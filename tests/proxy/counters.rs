@@ -75,11 +75,11 @@ async fn a_client_that_leaves_is_counted_and_leaves_no_gauge_behind() {
     client.start(&Request::get("/hang").body(()).unwrap(), false).await.unwrap();
     origin.wait_for(|log| log.streams_open() == 1).await;
     client.abort();
-    proxy.wait_for(|counts| counts.downstream_connections == 0 && counts.requests_in_flight == 0).await;
+    proxy.wait_for(|counts| counts.downstream_connections == 0 && counts.streams == 0).await;
     let counts = proxy.counts();
     assert_eq!(counts.faults, [("client_gone", 1)].into());
     assert_eq!(counts.finished, [("none", 1)].into());
-    assert_eq!((counts.streams, counts.pending), (0, 0));
+    assert_eq!((counts.requests_in_flight, counts.pending), (0, 0));
 }
 
 #[tokio::test]

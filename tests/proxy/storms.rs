@@ -84,13 +84,15 @@ async fn three_thousand_clients_that_leave_in_waves_do_not_make_a_strict_service
         while wave == 0 && resets_seen < 90 {
             resets_seen += resets(&mut peer).await.len();
         }
-        // Of the others some are reset in their turn.
-        proxy.wait_for(|counts| counts.resets_sent["CANCEL"] >= 100 || wave == 0).await;
+        // Those after it have had their moment as well when one of them has been reset.
+        let cancelled = proxy.counts().resets_sent["CANCEL"];
+        proxy.wait_for(|counts| wave == 0 || wave > 8 || counts.resets_sent["CANCEL"] > cancelled).await;
         for head in &heads {
             peer.answer(head, 200, "unwanted").await;
         }
+        // Who has to wait for a place that is held like this gets a connection beside it, which is not the matter here.
+        proxy.wait_for(|counts| counts.streams == 10).await;
     }
-    proxy.wait_for(|counts| counts.streams == 10).await;
     resets_seen += resets(&mut peer).await.len();
     assert!((100..=RESETS_MAX).contains(&resets_seen), "{resets_seen}");
     for head in &kept {
@@ -140,18 +142,17 @@ async fn what_waits_for_its_reset_is_read_up_to_a_bound_and_reset_in_its_turn() 
 #[tokio::test]
 async fn streams_that_wait_for_their_reset_take_nobodys_place() {
     let (service, proxy, mut peer) = one_connection().await;
-    for wave in 0..2 {
-        let clients = ask(&proxy, "/", 99 + wave).await;
-        heads(&mut peer, 99 + wave).await;
+    for _ in 0..2 {
+        let clients = ask(&proxy, "/", 100).await;
+        heads(&mut peer, 100).await;
         leave(&proxy, clients, 0).await;
-        // Those of the first wave are reset at once, those of the second would be in 40 s.
-        proxy.wait_for(|counts| counts.resets_sent["CANCEL"] >= 99).await;
+        // Those of the first wave are reset at once, those of the second would be within 40 s.
+        proxy.wait_for(|counts| counts.resets_sent.get("CANCEL").is_some_and(|resets| *resets >= 100)).await;
     }
-    let client = ask(&proxy, "/", 1).await.remove(0);
+    // Some find a place that has become free meanwhile.
+    let _clients = ask(&proxy, "/", 20).await;
     let mut fresh = service.accept_with(&[]).await;
-    let head = fresh.expect_headers().await;
-    fresh.answer(&head, 200, "served").await;
-    assert_eq!(client.into_raw().expect_response().await.text(), "served");
+    fresh.expect_headers().await;
 }
 
 /// Had they been reset at once, each would have been; and h2's server ends a connection for the 21st that comes before it

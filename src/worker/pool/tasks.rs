@@ -99,6 +99,14 @@ pub(super) async fn answer_borrowers(pool: Weak<Pool>, shared: Arc<EndpointShare
     }
 }
 
+/// Gives abandoned streams a while to end by themselves before the connections that they crowd are replaced.
+pub(super) async fn relieve(pool: Weak<Pool>) {
+    tokio::time::sleep(CROWDED_TOLERATED).await;
+    if let Some(pool) = pool.upgrade() {
+        pool.relieve();
+    }
+}
+
 /// Gives idle connections back, and counts those that bb8 still keeps, until none is left.
 pub(super) async fn sweep(pool: Weak<Pool>) {
     loop {
@@ -117,5 +125,7 @@ pub(super) async fn sweep(pool: Weak<Pool>) {
 /// Between a failed dial and the next, doubling.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Shorter than requests wait by default, longer than most answers take.
+const CROWDED_TOLERATED: Duration = Duration::from_millis(300);
 /// While requests wait they see at least so many dials, or a service that is back in time would be found out too late.
 const DIALS_PER_WAIT: u32 = 8;
