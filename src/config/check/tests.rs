@@ -1,0 +1,233 @@
+
+use std::io;
+
+use super::super::schema::load_with;
+use super::super::{Config, Diagnostics, Source};
+use super::*;
+
+fn read(text: &str) -> Result<(Config, Diagnostics), Diagnostics> {
+    let files = |path: &Path| match path.to_str() {
+        Some("ca.pem") => Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
+        Some("key.pem") => Ok(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_vec()),
+        Some("torn.pem") => Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n".to_vec()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    load_with(&Source::new("t.yaml", text), &|_| None, &files)
+}
+
+fn lines(diagnostics: &Diagnostics) -> Vec<String> {
+    let one = |it: &Diagnostic| {
+        let place = it.place.as_ref().expect("a place");
+        format!("{}:{} {}; {}", place.line.unwrap(), place.column, it.message, it.label.as_deref().unwrap_or(""))
+    };
+    diagnostics.list.iter().map(one).collect()
+}
+
+fn errors(text: &str) -> Vec<String> {
+    lines(&read(text).expect_err("errors"))
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    lines(&read(text).unwrap_or_else(|errors| panic!("{errors}")).1)
+}
+
+/// A configuration with the one upstream `api` and `rest`.
+fn with(rest: &str) -> String {
+    format!("listeners: [{{ address: 127.0.0.1:8080 }}]\nupstreams: {{ api: {{ endpoints: [h2c://a:1] }} }}\n{rest}\n")
+}
+
+/// A configuration whose one upstream has `keys`.
+fn upstream(keys: &str) -> String {
+    format!("listeners: [{{ address: 127.0.0.1:8080 }}]\nupstreams:\n  api:\n    {keys}\n")
+}
+
+#[test]
+fn listeners_have_names_and_addresses_of_their_own() {
+    let text = "\
+listeners:
+  - { name: a, address: 127.0.0.1:80 }
+  - { name: a, address: 127.0.0.1:81 }
+  - { name: b, address: 127.0.0.1:80 }
+  - { address: 127.0.0.1:0 }
+  - { address: 127.0.0.1:0 }
+upstreams: { api: { endpoints: [h2c://a:1] } }
+";
+    assert_eq!(
+        errors(text),
+        [
+            "3:13 two listeners are called `a`; first given in line 2",
+            "4:25 127.0.0.1:80 is already the address of the listener `a`; first given in line 2",
+        ]
+    );
+}
+
+#[test]
+fn operators_have_addresses_of_their_own() {
+    assert_eq!(
+        errors(&with("admin: { address: 127.0.0.1:8080, probes: 127.0.0.1:8080 }")),
+        [
+            "3:19 admin.address: 127.0.0.1:8080 is already the address of the listener `listener-1`; operators need a port of their own",
+            "3:43 admin.probes: 127.0.0.1:8080 is already the address of the listener `listener-1`; operators need a port of their own",
+            "3:43 admin.probes: 127.0.0.1:8080 is already admin.address; remove it: admin.address answers the probes too",
+        ]
+    );
+    assert_eq!(
+        warnings(&with("admin: { address: 0.0.0.0:9900 }")),
+        [
+            "3:19 admin.address: 0.0.0.0:9900 is not a loopback address; whoever reaches it can drain and stop the process; \
+              for probes and metrics use admin.probes"
+        ]
+    );
+}
+
+#[test]
+fn routes_lead_to_upstreams_that_exist_under_names_of_their_own() {
+    let text =
+        with("routes:\n  - { name: a, upstream: aip, match: { methods: [GET] } }\n  - { name: a, upstream: api }");
+    assert_eq!(
+        errors(&text),
+        [
+            "4:26 routes[0].upstream: there is no upstream called `aip`; did you mean `api`?",
+            "5:13 two routes are called `a`; first given in line 4",
+        ]
+    );
+}
+
+#[test]
+fn routes_after_a_catch_all_and_upstreams_without_route_are_warned_of() {
+    let text = "\
+listeners: [{ address: 127.0.0.1:8080 }]
+upstreams:
+  api: { endpoints: [h2c://a:1] }
+  old: { endpoints: [h2c://b:1] }
+routes:
+  - upstream: api
+    match:
+  - { name: late, upstream: api }
+";
+    assert_eq!(
+        warnings(text),
+        [
+            "4:3 no route leads to the upstream `old`; remove it, or add a route",
+            "8:7 the route `late` never gets a request; `route-1` in line 6 takes every request; move it to the end",
+        ]
+    );
+}
+
+#[test]
+fn rewrites_need_a_prefix_to_replace() {
+    assert_eq!(
+        errors(&with("routes: [{ upstream: api, rewrite: { path_prefix: / } }]")),
+        ["3:51 routes[0].rewrite.path_prefix: there is no matched prefix to replace; add `match: { path_prefix: / }`"]
+    );
+}
+
+#[test]
+fn edits_that_the_data_plane_would_refuse_are_refused() {
+    let edits = "set: { TE: a, host: a/b }, remove: [Host, TE, x-a]";
+    let text = with(&format!(
+        "routes: [{{ upstream: api, request_headers: {{ {edits} }}, match: {{ headers: {{ host: a }} }} }}]"
+    ));
+    let framing = "it frames the message or belongs to the connection, which Trunkline sees to itself";
+    assert_eq!(
+            errors(&text),
+            [
+                format!("3:53 routes[0].request_headers.set: `te` cannot be set; {framing}"),
+                "3:60 routes[0].request_headers.set: the value of `host` is not a host; write a host name, or host:port".to_owned(),
+                "3:82 routes[0].request_headers.remove: `host` cannot be removed; the request would mean something else without it".to_owned(),
+                "3:120 routes[0].match.headers: `host` never matches here; use match.hosts".to_owned(),
+            ]
+        );
+    assert_eq!(warnings(&with("routes: [{ upstream: api, request_headers: { set: { host: \"a.b:80\" } } }]")), [""; 0]);
+}
+
+#[test]
+fn fields_are_set_once_whatever_their_case() {
+    let text = with("routes: [{ upstream: api, request_headers: { set: { X-A: a, x-a: b } } }]");
+    assert_eq!(
+        errors(&text),
+        [
+            "3:61 routes[0].request_headers.set: field `x-a` is given twice; names do not differ by case; first given in line 3"
+        ]
+    );
+}
+
+#[test]
+fn an_address_is_one_endpoint_whatever_its_scheme() {
+    let label = "first given in line 4; for a larger share give a weight";
+    assert_eq!(
+        errors(&upstream("endpoints: [h2c://a:1, http1://A:1, h2c://a:2]")),
+        [format!("4:28 a:1 is twice among the endpoints of `api`; {label}")]
+    );
+}
+
+#[test]
+fn pools_hold_at_least_what_they_keep_open() {
+    assert_eq!(
+        errors(&upstream("{ endpoints: [h2c://a:1], pool: { min_connections: 5 } }")),
+        [
+            "4:56 upstreams.api.pool: min_connections (5) is above max_connections (4); write at most 4, or raise max_connections"
+        ]
+    );
+}
+
+#[test]
+fn the_connection_window_fits_http2() {
+    let text = "{ endpoints: [h2c://a:1], pool: { max_streams_per_connection: 200 }, http2: { stream_window: 16MiB } }";
+    assert_eq!(
+        errors(&upstream(text)),
+        [
+            "4:67 upstreams.api: max_streams_per_connection (200) times stream_window (16777216 bytes) is above 2 GiB, the \
+              largest connection window of HTTP/2; write at most 127, or a smaller stream_window"
+        ]
+    );
+}
+
+#[test]
+fn tls_settings_need_a_tls_endpoint() {
+    assert_eq!(
+        errors(&upstream("{ endpoints: [h2c://a:1], tls: { ca: system } }")),
+        [
+            "4:31 upstreams.api.tls: no endpoint of `api` uses TLS; write an endpoint as h2:// or https://, or remove tls"
+        ]
+    );
+    assert_eq!(warnings(&upstream("{ endpoints: [h2c://a:1, h2://b:1], tls: { ca: ca.pem } }")), [""; 0]);
+}
+
+#[test]
+fn another_try_needs_a_reason_and_a_time_that_can_pass() {
+    let retry = |keys: &str| with(&format!("routes: [{{ upstream: api, retry: {{ {keys} }} }}]"));
+    assert_eq!(warnings(&retry("when: [connect_failure, reset, 429, \"503\"]")), [""; 0]);
+    assert_eq!(warnings(&retry("attempts: 1, per_try_timeout: 59s")), [""; 0]);
+    let reasons = "write connect_failure, reset, \"429\", or a status from \"500\" to \"599\"";
+    for (keys, said) in [
+        (
+            "attempts: 3",
+            "46 routes[0].retry: nothing says what another try follows; add `when: [connect_failure, reset]`",
+        ),
+        ("attempts: 0", "46 routes[0].retry.attempts: `0` is out of range; write a whole number from 1 to 5"),
+        ("when: [404]", &format!("43 routes[0].retry.when[0]: `404` is no reason to try again; {reasons}")),
+        ("when: [timeout]", &format!("43 routes[0].retry.when[0]: `timeout` is no reason to try again; {reasons}")),
+        ("per_try_timeout: 5", "53 routes[0].retry.per_try_timeout: `5` has no unit; write 5s, or none"),
+    ] {
+        assert_eq!(errors(&retry(keys)), [format!("3:{said}")]);
+    }
+    assert_eq!(
+        warnings(&retry("per_try_timeout: 1m")),
+        ["3:53 routes[0].retry.per_try_timeout: no try is ever given up; write less than timeouts.response_header, \
+              which is 1m"]
+    );
+}
+
+#[test]
+fn certificate_files_are_read_before_they_are_needed() {
+    for (path, reason, label) in [
+        ("none.pem", "cannot be read: entity not found", "give the path of a PEM file"),
+        ("key.pem", "holds no certificate", "give a file with BEGIN CERTIFICATE lines"),
+        ("torn.pem", "is not PEM: ", "give a file with BEGIN CERTIFICATE lines"),
+    ] {
+        let said = errors(&upstream(&format!("{{ endpoints: [h2://a:1], tls: {{ ca: {path} }} }}")));
+        assert!(said[0].starts_with(&format!("4:41 upstreams.api.tls.ca: {path} {reason}")), "{said:?}");
+        assert!(said[0].ends_with(label), "{said:?}");
+    }
+}
