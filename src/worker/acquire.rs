@@ -16,7 +16,7 @@ use super::lane::Lane;
 use super::mux::StreamPermit;
 use super::pool::Pool;
 use super::routing::{EndpointEntry, EndpointPool, RouteEntry, Spoken};
-use crate::error::{Fault, Proof, ProxyFault, Retry};
+use crate::error::{Fault, Proof, ProxyFault};
 
 /// The right to one exchange with an endpoint.
 pub(crate) enum Place {
@@ -72,9 +72,8 @@ pub(crate) async fn acquire(
             }
             Err(fault) => last = fault,
         }
-        let may_go_on = matches!(last.answer().retry, Retry::AnotherEndpoint | Retry::Safe)
-            || last == Fault::Proxy(ProxyFault::NoHealthyEndpoint);
-        if !may_go_on || client.is_past_request_end() {
+        // Whatever it was, nothing has been sent.
+        if client.is_past_request_end() {
             break;
         }
         tried.push(endpoint);

@@ -118,7 +118,7 @@ impl Call<'_> {
                     let connection_id = permit.connection_id();
                     if opens == OPENS_MAX {
                         let lost = UpstreamFault::ConnectionLost.into();
-                        return Ok(Failed::attempt(Err(lost), None, connection_id, Ok(body)));
+                        return Ok(Failed::attempt(Err(lost), Some(Proof::Unwritten), connection_id, Ok(body)));
                     }
                     request = back;
                     drop(permit);
@@ -136,8 +136,13 @@ impl Call<'_> {
                 }
             }
         };
-        let (response, sending) = opened?;
         let connection_id = permit.connection_id();
+        let (response, sending) = match opened {
+            Ok(opened) => opened,
+            Err(Failure { fault, proof }) => {
+                return Ok(Failed::attempt(Err(fault.into()), proof, connection_id, Ok(body)));
+            }
+        };
         self.exchange.connection_id = connection_id;
         self.exchange.stream_id = response.stream_id().as_u32();
         let mut upload = body.map(|body| Upload::new(body, sending, permit.link().clone(), self.client.clone()));
@@ -253,6 +258,7 @@ impl Call<'_> {
                 Ok(Ok(Ok(response))) => break Ok(response),
                 Ok(Ok(Err(fault))) if is_either && permit.is_answered_in_http2() => {
                     pool.found_http2();
+                    self.client.timer.disarm();
                     upload.wait_for_end().await;
                     let proof = Some(Proof::Http2Answered);
                     return Ok(Failed::attempt(Err(fault.into()), proof, permit.connection_id(), upload.take_back()));
@@ -262,7 +268,9 @@ impl Call<'_> {
                 Ok(Err(unwritten)) => {
                     opens += 1;
                     if opens == OPENS_MAX {
-                        break Err(UpstreamFault::ConnectionLost.into());
+                        let (lost, body) = (UpstreamFault::ConnectionLost.into(), unwritten.into_body().into_body());
+                        let id = self.exchange.connection_id;
+                        return Ok(Failed::attempt(Err(lost), Some(Proof::Unwritten), id, Ok(body)));
                     }
                     permit = match wait_http1(self.client, &pool, permit.is_required).await {
                         Ok(permit) => permit,
@@ -283,6 +291,7 @@ impl Call<'_> {
             Ok(response) => response,
             Err(fault) => {
                 if self.exchange.tries.is_some() && fault == Fault::Upstream(UpstreamFault::ConnectionLost) {
+                    self.client.timer.disarm();
                     upload.wait_for_end().await;
                 }
                 return Ok(Failed::attempt(Err(fault), None, connection_id, upload.take_back()));
@@ -385,5 +394,5 @@ fn stalled_upload(client: &Client, is_starving: bool) -> Fault {
     }
 }
 
-/// Connections that may turn out to have gone between the permit and the stream, before the request is given up.
+/// Connections that may turn out to have gone between the permit and the stream, before the attempt is given up.
 const OPENS_MAX: u32 = 8;

@@ -121,14 +121,16 @@ impl Target {
         let end = Instant::now() + self.connect_timeout;
         let late = |_| Err(UpstreamFault::ConnectTimeout);
         let tcp = timeout_at(end, self.connect(addresses)).await.unwrap_or_else(late)?;
-        let Some(TargetTls { http2, http1, name }) = &self.tls else { return Ok((UpstreamIo::tcp(tcp), end)) };
+        let Some(TargetTls { http2, http1, name }) = &self.tls else {
+            return Ok((UpstreamIo::tcp(tcp, is_http2), end));
+        };
         let late = |_| Err(DialFailure::because(UpstreamFault::ConnectTimeout, "it does not finish the TLS handshake"));
         let securing = self.secure(tcp, if is_http2 { http2 } else { http1 }, name);
         let tls = timeout_at(end, securing).await.unwrap_or_else(late)?;
         if is_http2 && tls.get_ref().1.alpn_protocol() != Some(tls::HTTP2) {
             return Err(UpstreamFault::NoHttp2ByAlpn.into());
         }
-        Ok((UpstreamIo::tls(tls), end))
+        Ok((UpstreamIo::tls(tls, is_http2), end))
     }
 
     /// Resolves, then within the connect timeout connects and speaks HTTP/2 until the peer's first SETTINGS.

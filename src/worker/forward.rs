@@ -68,7 +68,8 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         let (endpoint, place) = match acquire(client, &route, exchange, lane, before.as_ref()).await {
             Ok(placed) => placed,
             Err(fault) => {
-                pause = next_try(client, exchange, Some(fault)).ok_or(fault)?;
+                let tries = tries(client, exchange);
+                pause = tries.and_then(|tries| tries.next_unsent(fault, Instant::now())).ok_or(fault)?;
                 continue;
             }
         };
@@ -97,7 +98,10 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
                 let made = ATTEMPTS_MAX - attempts_left;
                 Some(if made < 2 { Duration::ZERO } else { PAUSE * 2u32.pow(made - 2) })
             }
-            None => next_try(client, exchange, failed.outcome.as_ref().err().copied()),
+            None => {
+                let fault = failed.outcome.as_ref().err().copied();
+                tries(client, exchange).and_then(|tries| tries.next(fault, Instant::now()))
+            }
         };
         let Some(next) = next else { return failed.outcome };
         pause = next;
@@ -120,16 +124,15 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
     }
 }
 
-/// How long to wait before another try, if the route lets one follow what came of the last one.
-fn next_try(client: &Client, exchange: &mut Exchange, fault: Option<Fault>) -> Option<Duration> {
-    let tries = exchange.tries.as_mut().filter(|_| !client.is_past_request_end())?;
-    tries.next(fault, Instant::now())
+/// The further tries that the route lets the request have, as long as there is time.
+fn tries<'a>(client: &Client, exchange: &'a mut Exchange) -> Option<&'a mut Tries> {
+    exchange.tries.as_deref_mut().filter(|_| !client.is_past_request_end())
 }
 
 async fn rest(client: &Client, pause: Duration) {
     if !pause.is_zero() {
-        // The pause is not for the timer to interrupt.
-        client.arm(Instant::now(), None);
+        // Not for the timer to interrupt, be it the request's end: what follows arms it again, and tells.
+        client.timer.disarm();
         Box::pin(sleep(pause)).await;
     }
 }

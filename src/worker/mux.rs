@@ -43,6 +43,8 @@ pub(crate) struct Link {
 pub(crate) struct LinkState {
     /// Unique in the process.
     pub(crate) id: u64,
+    /// Has been put to use.
+    is_used: AtomicBool,
     /// May carry new streams: neither closed, nor going away, nor given up by the pool.
     is_open: AtomicBool,
     /// The first stream id that is not used (RFC 9113 §5.1.1): odd, and in order.
@@ -73,6 +75,7 @@ impl LinkState {
     pub(crate) fn new(traffic: Arc<Traffic>, requests_max: u32) -> Arc<Self> {
         Arc::new(Self {
             id: next_connection_id(),
+            is_used: AtomicBool::new(false),
             is_open: AtomicBool::new(true),
             end_stream_id: 2 * requests_max + 1,
             peer_limit: AtomicU32::new(0),
@@ -86,6 +89,11 @@ impl LinkState {
             hungry: AtomicU32::new(0),
             watchers: Mutex::default(),
         })
+    }
+
+    /// True for the first who asks.
+    pub(crate) fn is_first_use(&self) -> bool {
+        !self.is_used.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -121,6 +129,11 @@ impl LinkState {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// A stream is reset that cannot wait for its turn.
+    pub(crate) fn charge_reset(&self) {
+        self.resets.take_turn(self.peer_limit.load(Ordering::Acquire), Instant::now());
     }
 
     /// Something has been given to h2.

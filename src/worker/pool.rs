@@ -124,11 +124,16 @@ impl Pool {
             return None;
         }
         let live = self.live.borrow();
-        if let Some(permit) = pick(&live, lane).and_then(Mux::permit) {
-            return Some(permit);
+        if let Some(mux) = pick(&live, lane) {
+            let permit = mux.permit();
+            if mux.long() > 0 && lane == Lane::Short {
+                drop(live);
+                self.part_lanes();
+            }
+            return permit;
         }
-        let fullest_last = live.iter().filter(|live| live.mux.has_room()).min_by_key(|live| live.mux.in_flight());
-        let permit = fullest_last.and_then(|live| live.mux.permit());
+        let emptiest = live.iter().filter(|live| live.mux.has_room()).min_by_key(|live| live.mux.in_flight());
+        let permit = emptiest.and_then(|live| live.mux.permit());
         drop(live);
         if permit.is_some() {
             self.grow("streams");
@@ -150,9 +155,8 @@ impl Pool {
     /// Joins the queue for a place.
     ///
     /// # Errors
-    /// [`ProxyFault::PoolFull`] when `max_pending` requests wait, at once, or later in favour of a client with fewer of them;
-    /// [`ProxyFault::NoHealthyEndpoint`] when the endpoint has
-    /// been down for a while. Another endpoint may be tried.
+    /// [`ProxyFault::PoolFull`] when `max_pending` requests wait, at once, or later in favour of a client with fewer of
+    /// them; [`ProxyFault::NoHealthyEndpoint`] when the endpoint has been down for a while. Another endpoint may be tried.
     ///
     /// # Cancel safety
     /// Dropping [`Waiting`] gives its place to the next one; a dial in progress goes on and is pooled.
@@ -227,8 +231,6 @@ impl Pool {
         } else if has_lost_a_busy_one {
             // Where there were streams, more will come: they need not wait for a dial.
             self.grow("replacement");
-        } else {
-            self.part_lanes();
         }
         self.show();
     }
@@ -365,9 +367,11 @@ impl Pool {
     fn relieve(&self) {
         self.is_relieving.set(false);
         if !self.queue.is_empty() {
-            for live in self.live.borrow().iter().filter(|live| live.mux.is_abandoned()) {
-                live.mux.state.close();
-            }
+            // A service in trouble shall not be given more connections for it than it would have anyway, twice.
+            let more = i64::from(self.share) - self.metrics.draining.value();
+            let live = self.live.borrow();
+            let crowded = live.iter().filter(|live| live.mux.is_abandoned());
+            crowded.take(usize::try_from(more).unwrap_or(0)).for_each(|live| _ = live.mux.state.close());
         }
     }
 
@@ -405,7 +409,6 @@ impl Pool {
         for live in &*self.live.borrow() {
             live.mux.age();
         }
-        self.part_lanes();
     }
 
     /// Puts the gauges right.

@@ -23,7 +23,7 @@ use crate::error::Fault;
 use crate::metrics::EndpointMetrics;
 
 /// Those that wait at one worker's pool: a line for each client, the one whose turn it is in front. No line is empty, and
-/// the first in each still waits.
+/// the first and the last in each still wait.
 #[derive(Default)]
 pub(crate) struct Queue(RefCell<VecDeque<Line>>);
 
@@ -76,6 +76,7 @@ impl Queue {
             return None;
         }
         let last = longest.waiters.pop_back()?;
+        longest.drop_gone();
         last.give(Err(fault));
         last.pending.take()
     }

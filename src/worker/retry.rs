@@ -7,7 +7,6 @@
 //! Lives on one worker. Asks no clock. Knows faults and statuses, but neither streams nor connections.
 
 use std::cell::{Cell, RefCell};
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::jitter::spread;
 use crate::config::{Retry as Settings, RetryBudget, RetryWhen};
 use crate::error::{Fault, Retry, UpstreamFault};
 use crate::metrics::RouteMetrics;
@@ -71,6 +71,16 @@ impl Tries {
     /// answer that [`Tries::is_unwanted`]. Takes it from the budget, and counts it.
     pub(crate) fn next(&mut self, fault: Option<Fault>, now: Instant) -> Option<Duration> {
         let reason = fault.map_or(Some("status"), |fault| self.reason(fault))?;
+        self.take(reason, now)
+    }
+
+    /// As [`Tries::next`], after `fault` of a service that nothing was sent to.
+    pub(crate) fn next_unsent(&mut self, fault: Fault, now: Instant) -> Option<Duration> {
+        let is_wanted = self.policy.settings.when.contains(&RetryWhen::ConnectFailure);
+        (is_wanted && matches!(fault, Fault::Upstream(_))).then(|| self.take("connect_failure", now))?
+    }
+
+    fn take(&mut self, reason: &'static str, now: Instant) -> Option<Duration> {
         if self.left == 0 || self.head_end.get().is_some_and(|end| end <= now) {
             return None;
         }
@@ -81,9 +91,8 @@ impl Tries {
         self.left -= 1;
         self.policy.metrics.retries.increment(reason);
         let made = self.policy.settings.attempts - self.left;
-        // By chance, so that requests which failed together do not come back together.
-        let most = PAUSE_MAX.as_micros() as u64 * 2u64.pow(made - 2);
-        Some(Duration::from_micros(RandomState::new().hash_one(made) % most))
+        // Requests which failed together do not come back together.
+        Some(spread(PAUSE_MAX * 2u32.pow(made - 2), 0.0..1.0))
     }
 
     /// What another try would follow; `None` if none may.
@@ -264,7 +273,7 @@ mod tests {
     fn pauses_grow() {
         let mut tries = tries(Method::GET, 5, &ALL, None);
         for most_ms in [25, 50, 100, 200] {
-            assert!(tries.next(None, Instant::now()).unwrap() < Duration::from_millis(most_ms));
+            assert!(tries.next(None, Instant::now()).unwrap() <= Duration::from_millis(most_ms));
         }
     }
 

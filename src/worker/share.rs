@@ -70,7 +70,8 @@ impl EndpointShared {
         self.health.is_down()
     }
 
-    /// Its `min_connections` have been open once, or there is no hope for them: it speaks HTTP/1.1, or cannot be reached.
+    /// Its `min_connections` have been open once, or there is no hope for them: it speaks HTTP/1.1, cannot be reached, or
+    /// wants no more connections than it has.
     pub fn is_warm(&self) -> bool {
         let is_warm = self.is_warm.load(Ordering::Acquire)
             || self.health.links() >= self.pool.min_connections
@@ -78,6 +79,10 @@ impl EndpointShared {
             || self.discovery.is_http1();
         self.is_warm.fetch_or(is_warm, Ordering::AcqRel);
         is_warm
+    }
+
+    pub(crate) fn set_warm(&self) {
+        self.is_warm.store(true, Ordering::Release);
     }
 
     fn workers(&self) -> u32 {

@@ -23,7 +23,8 @@ use crate::error::{Fault, UpstreamFault};
 /// The rest of a request body. Resolves when the service has it all, or has said that it wants no more.
 ///
 /// # Cancel safety
-/// Dropping it before the end resets the stream: an unfinished body never ends cleanly.
+/// Dropping it before the end resets the stream, or leaves that to who holds its other half: an unfinished body never ends
+/// cleanly.
 pub(crate) struct Upload {
     body: RequestBody,
     stream: SendStream<Bytes>,
@@ -137,6 +138,7 @@ impl Future for Upload {
         self.is_done = true;
         // Before the head of the answer has come, whoever waits for it gives the stream up.
         if self.is_last && matches!(ended, Err(Fault::Downstream(_))) {
+            self.link.charge_reset();
             self.stream.send_reset(Reason::CANCEL);
         }
         Poll::Ready(ended)

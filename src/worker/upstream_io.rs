@@ -34,6 +34,8 @@ pub struct UpstreamIo {
     gathers: Arc<AtomicBool>,
     /// Read, and not yet asked for. Holds no memory between turns, unless a frame's header has come in part.
     ahead: BytesMut,
+    /// What comes are frames. HTTP/1.1 passes as it is.
+    is_framed: bool,
     /// What `ahead` begins with of a frame that has been let pass; 0 when it begins with a frame's header.
     frame_left_bytes: usize,
     /// Gathered, and not written. Holds no memory between turns.
@@ -72,21 +74,22 @@ enum Transport {
 }
 
 impl UpstreamIo {
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
-        Self::new(Transport::Tcp(stream))
+    pub(crate) fn tcp(stream: TcpStream, is_http2: bool) -> Self {
+        Self::new(Transport::Tcp(stream), is_http2)
     }
 
-    pub(crate) fn tls(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
-        Self::new(Transport::Tls(Box::new(stream)))
+    pub(crate) fn tls(stream: tokio_rustls::client::TlsStream<TcpStream>, is_http2: bool) -> Self {
+        Self::new(Transport::Tls(Box::new(stream)), is_http2)
     }
 
-    fn new(transport: Transport) -> Self {
+    fn new(transport: Transport, is_http2: bool) -> Self {
         Self {
             stream: Stream { transport, traffic: Arc::default() },
             first_bytes: Arc::default(),
             is_begun: false,
             gathers: Arc::default(),
             ahead: BytesMut::new(),
+            is_framed: is_http2,
             frame_left_bytes: 0,
             gathered: BytesMut::new(),
         }
@@ -131,6 +134,9 @@ impl UpstreamIo {
 
     /// How many bytes of `ahead` may pass at once, `room` at most; none while a frame's header is incomplete.
     fn passable_bytes(&mut self, room: usize) -> usize {
+        if !self.is_framed {
+            return self.ahead.len().min(room);
+        }
         let mut passable = 0;
         loop {
             let step = self.frame_left_bytes.min(self.ahead.len() - passable).min(room - passable);

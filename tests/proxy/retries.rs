@@ -6,10 +6,14 @@ mod bodies;
 mod load;
 mod route;
 
+use std::time::Duration;
+
 use h2::Reason;
 use http::Request;
+use tokio::net::TcpListener;
 
 use crate::harness::client::{self, Client};
+use crate::harness::origin;
 use crate::harness::proxy::{self, Proxy};
 use crate::harness::scripted::{self, Peer, Service};
 
@@ -205,4 +209,26 @@ async fn a_request_that_meets_a_connection_which_has_just_ended_is_answered() {
         peer.abort().await;
     }
     assert_eq!(proxy.counts().faults, [].into());
+}
+
+#[tokio::test]
+async fn what_could_not_be_sent_to_one_endpoint_goes_to_the_next_whatever_the_reason() {
+    let closing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closing.local_addr().unwrap();
+    // Something that accepts for a service which is not there, and needs a moment to find out.
+    tokio::spawn(async move {
+        while let Ok((accepted, _)) = closing.accept().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(accepted);
+        }
+    });
+    let origin = origin::h2().start();
+    let pool = "max_connections: 1, pending_timeout: 400ms";
+    let proxy = proxy::on_one_worker(&format!(
+        "upstreams: {{ a: {{ endpoints: [\"h2c://{address}\", \"h2c://{origin}\"], balance: round_robin, pool: {{ {pool} }} }} }}\n"
+    ));
+    for _ in 0..3 {
+        assert_eq!(client::h1(proxy.address()).await.post("/echo", "whole").await.text(), "whole");
+    }
+    assert_eq!(proxy.faults(), [].into());
 }

@@ -86,11 +86,13 @@ impl StreamPermit {
                 }
                 Ok(Ok((response, body)))
             }
-            // The head itself is at fault, or the stream ids are used up; h2 keeps the request.
+            // The head itself is at fault, or the connection has gone this very moment, by another thread's driver. h2
+            // keeps the request.
             Err(error) => {
                 drop(handle);
                 self.close_after(&error);
-                Ok(Err(fault(&error)))
+                let has_gone = error.is_io() || error.is_go_away();
+                Ok(Err(Failure { fault: fault(&error), proof: has_gone.then_some(Proof::Unwritten) }))
             }
         }
     }
@@ -176,7 +178,7 @@ impl StreamPermit {
 }
 
 /// The stream, or why the head could not be sent at all.
-pub(crate) type Opened = Result<(ResponseFuture, SendStream<Bytes>), UpstreamFault>;
+pub(crate) type Opened = Result<(ResponseFuture, SendStream<Bytes>), Failure>;
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {

@@ -30,7 +30,10 @@ pub(super) async fn dial(pool: Weak<Pool>, reason: &'static str) {
         let Some(pool) = pool.upgrade() else { return };
         match dialled {
             Ok(lease) => {
-                pool.metrics.opened.increment(reason);
+                // bb8 may have had it all the while.
+                if lease.0.state.is_first_use() {
+                    pool.metrics.opened.increment(reason);
+                }
                 pool.shared.health.dial_succeeded(&pool.shared.target);
                 pool.shared.discovery.found_http2(&pool.shared.target);
                 pool.adopt(lease);
@@ -44,6 +47,7 @@ pub(super) async fn dial(pool: Weak<Pool>, reason: &'static str) {
             Err(failure) if pool.shared.health.has_links() => {
                 // The service is there and wants no more connections: what there is must do for now.
                 pool.metrics.dial_failures.increment(Fault::from(failure.fault).reason());
+                pool.shared.set_warm();
                 let me = Rc::downgrade(&pool);
                 drop(pool);
                 tokio::time::sleep(BACKOFF_MAX).await;

@@ -215,3 +215,18 @@ async fn empty_data_frames_are_taken_out_wherever_the_bytes_of_an_answer_are_cut
     }
     assert_eq!(proxy.counts().closed, [].into());
 }
+
+#[tokio::test]
+async fn an_http1_answer_passes_as_it_is_whatever_its_bytes_are() {
+    let origin = origin::h1().start();
+    let proxy = proxy::on_one_worker(&format!("upstream: http1://{origin}"));
+    let mut client = client::h1(proxy.address()).await;
+    // Taken for frames, "HTTP/1.1 " would begin one of 4.7 MB, and the zeros behind it such as say nothing.
+    let zeros = vec![0; 6 << 20];
+    assert!(client.post("/echo", zeros.clone()).await.body == zeros);
+    // The end of none is held back until more comes.
+    for length in 0..50 {
+        assert_eq!(client.get(&format!("/bytes/{length}")).await.body.len(), length);
+    }
+    assert_eq!(origin.log().connections.len(), 1);
+}
