@@ -135,19 +135,18 @@ impl Target {
 
     /// Resolves, then within the connect timeout connects and speaks HTTP/2 until the peer's first SETTINGS.
     ///
-    /// Some HTTP/1.1 services say nothing to the preface: under `http://` a silent one is then asked in HTTP/1.1.
+    /// Some HTTP/1.1 services say nothing to the preface, or no HTTP (HTML, as Python's own server): under `http://` they
+    /// are then asked in HTTP/1.1.
     pub async fn dial_http2(&self, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, DialFailure> {
         let (io, end) = self.open(true).await?;
-        let seen = io.first_bytes();
         let shaken = timeout_at(end, self.handshake(io, metrics)).await;
         let fault = match shaken.unwrap_or(Err(UpstreamFault::ConnectTimeout)) {
             Ok(link) => return Ok(link),
             Err(fault) => fault,
         };
         let failure = DialFailure::from(fault);
-        let is_silent = seen.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        if is_silent && self.endpoint.protocol == Protocol::Http && self.answers_http1().await {
-            let cause = "it says nothing to the HTTP/2 preface, and answers HTTP/1.1".to_owned();
+        if fault != UpstreamFault::NotHttp2 && self.endpoint.protocol == Protocol::Http && self.answers_http1().await {
+            let cause = "it does not understand the HTTP/2 preface, and answers HTTP/1.1".to_owned();
             return Err(DialFailure { fault: UpstreamFault::NotHttp2, cause: Some(cause), ..failure });
         }
         Err(failure)

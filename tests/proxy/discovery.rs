@@ -70,6 +70,8 @@ enum OnPreface {
     Close,
     /// Waits for more.
     Wait,
+    /// Says something that is no HTTP, and closes.
+    Mumble,
 }
 
 async fn serve(mut stream: TcpStream, on_preface: OnPreface) -> std::io::Result<()> {
@@ -80,6 +82,9 @@ async fn serve(mut stream: TcpStream, on_preface: OnPreface) -> std::io::Result<
             _ if bytes == 0 => return Ok(()),
             (true, OnPreface::Close) => return Ok(()),
             (true, OnPreface::Wait) => {}
+            (true, OnPreface::Mumble) => {
+                return stream.write_all(b"<!DOCTYPE HTML>\n<html>Error code: 505</html>").await;
+            }
             (false, _) => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nh1").await?,
         }
     }
@@ -119,6 +124,14 @@ async fn a_service_that_closes_at_the_preface_and_answers_http1_is_served_over_h
 async fn a_service_that_is_silent_at_the_preface_and_answers_http1_is_served_over_http1() {
     let service = http1_service(OnPreface::Wait).await;
     let proxy = before(&format!("http://{service}"), "timeouts: { connect: 100ms }");
+    answered(start(&proxy, get("/")).await, "h1").await;
+    assert_eq!(found(&service), [HTTP1]);
+}
+
+#[tokio::test]
+async fn a_service_that_answers_the_preface_in_no_http_is_served_over_http1() {
+    let service = http1_service(OnPreface::Mumble).await;
+    let proxy = before(&format!("http://{service}"), "");
     answered(start(&proxy, get("/")).await, "h1").await;
     assert_eq!(found(&service), [HTTP1]);
 }
