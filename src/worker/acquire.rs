@@ -20,7 +20,7 @@ use crate::error::{Fault, Proof, ProxyFault};
 
 /// The right to one exchange with an endpoint.
 pub(crate) enum Place {
-    Http2(Rc<Pool>, StreamPermit),
+    Http2(StreamPermit),
     Http1(Rc<Exclusive>, ExclusivePermit),
 }
 
@@ -44,9 +44,7 @@ pub(crate) async fn acquire(
         && let EndpointPool::Either(_, pool) = &before.endpoint.pool
     {
         exchange.attempts += 1;
-        let since = Instant::now();
-        let permit = Box::pin(wait_http1(client, pool, true)).await?;
-        exchange.wait += since.elapsed();
+        let permit = Box::pin(wait_http1(client, pool, exchange, true)).await?;
         return Ok((before.endpoint.clone(), Place::Http1(pool.clone(), permit)));
     }
     let upstream = &route.upstream;
@@ -56,7 +54,7 @@ pub(crate) async fn acquire(
     while let Some(endpoint) = upstream.pick(&tried).cloned().or_else(|| last_resort.take()) {
         exchange.attempts += 1;
         let free = match endpoint.pool.spoken() {
-            Spoken::Http2(pool) => try_acquire(pool, lane, before).map(|permit| Place::Http2(pool.clone(), permit)),
+            Spoken::Http2(pool) => try_acquire(pool, lane, before).map(Place::Http2),
             Spoken::Http1(_) => None,
         };
         let place = match free {
@@ -65,7 +63,7 @@ pub(crate) async fn acquire(
         };
         match place {
             Ok(place) => {
-                if let (Lane::Long, Place::Http2(_, permit)) = (lane, &place) {
+                if let (Lane::Long, Place::Http2(permit)) = (lane, &place) {
                     permit.set_long();
                 }
                 return Ok((endpoint, place));
@@ -94,11 +92,9 @@ async fn wait_for_place(client: &Client, endpoint: &EndpointEntry, exchange: &mu
     loop {
         let is_http1 = endpoint.pool.is_http1();
         let place = match endpoint.pool.spoken() {
-            Spoken::Http2(pool) => wait(client, pool, exchange).await.map(|permit| Place::Http2(pool.clone(), permit)),
+            Spoken::Http2(pool) => wait(client, pool, exchange).await.map(Place::Http2),
             Spoken::Http1(pool) => {
-                let since = Instant::now();
-                let place = wait_http1(client, pool, false).await;
-                exchange.wait += since.elapsed();
+                let place = wait_http1(client, pool, exchange, false).await;
                 place.map(|permit| Place::Http1(pool.clone(), permit))
             }
         };
@@ -110,7 +106,7 @@ async fn wait_for_place(client: &Client, endpoint: &EndpointEntry, exchange: &mu
 }
 
 /// Waits in the pool's queue for up to `pending_timeout`.
-pub(crate) async fn wait(client: &Client, pool: &Rc<Pool>, exchange: &mut Exchange) -> Result<StreamPermit, Fault> {
+async fn wait(client: &Client, pool: &Pool, exchange: &mut Exchange) -> Result<StreamPermit, Fault> {
     let mut waiting = pool.wait(client.peer.ip())?;
     let since = Instant::now();
     client.arm(since, Some(pool.shared().pool.pending_timeout));
@@ -129,14 +125,22 @@ pub(crate) async fn wait(client: &Client, pool: &Rc<Pool>, exchange: &mut Exchan
 }
 
 /// Waits for an HTTP/1.1 connection, which bounds the wait itself, or for the end of the request's time.
-pub(crate) async fn wait_http1(client: &Client, pool: &Exclusive, is_required: bool) -> Result<ExclusivePermit, Fault> {
-    client.arm(Instant::now(), None);
+async fn wait_http1(
+    client: &Client,
+    pool: &Exclusive,
+    exchange: &mut Exchange,
+    is_required: bool,
+) -> Result<ExclusivePermit, Fault> {
+    let since = Instant::now();
+    client.arm(since, None);
     let mut acquiring = pin!(pool.acquire(is_required));
-    poll_fn(|cx| match acquiring.as_mut().poll(cx) {
+    let waited = poll_fn(|cx| match acquiring.as_mut().poll(cx) {
         Poll::Pending if client.is_expired() => Poll::Ready(Err(ProxyFault::RequestTimeout.into())),
         polled => polled,
     })
-    .await
+    .await;
+    exchange.wait += since.elapsed();
+    waited
 }
 
 /// A service that is known to speak HTTP/1.1 may have learnt HTTP/2 and lost it again while a request waits, not more.

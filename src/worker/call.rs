@@ -16,15 +16,13 @@ use http::response::Parts;
 use http::{Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::acquire::{wait, wait_http1};
 use super::body::{RelayBody, Source};
 use super::client::Client;
 use super::exchange::{Exchange, Phase};
 use super::exclusive::{Exclusive, ExclusivePermit};
 use super::http1::{Gone, UploadBody, UploadState};
 use super::lane::Lane;
-use super::mux::{Failure, StreamPermit, Unwritten};
-use super::pool::Pool;
+use super::mux::{Failure, StreamPermit};
 use super::request_body::RequestBody;
 use super::routing::{EndpointEntry, RouteEntry};
 use super::stream::Stream;
@@ -104,40 +102,12 @@ impl Call<'_> {
         self,
         head: RequestHead,
         body: Option<RequestBody>,
-        pool: Rc<Pool>,
-        mut permit: StreamPermit,
+        permit: StreamPermit,
     ) -> Result<Attempt, Fault> {
         let method = head.method().clone();
-        let mut request = head.into_http2(&self.endpoint.scheme, &self.endpoint.authority);
-        let mut opens = 0;
-        let opened = loop {
-            match permit.open(request, body.is_none()) {
-                Ok(opened) => break opened,
-                Err(Unwritten(back)) => {
-                    opens += 1;
-                    let connection_id = permit.connection_id();
-                    if opens == OPENS_MAX {
-                        let lost = UpstreamFault::ConnectionLost.into();
-                        return Ok(Failed::attempt(Err(lost), Some(Proof::Unwritten), connection_id, Ok(body)));
-                    }
-                    request = back;
-                    drop(permit);
-                    permit = match pool.try_acquire(Lane::Short) {
-                        Some(permit) => permit,
-                        None => match Box::pin(wait(self.client, &pool, self.exchange)).await {
-                            Ok(permit) => permit,
-                            Err(fault) => {
-                                // If the service has come to speak HTTP/1.1, it goes on there.
-                                let proof = self.endpoint.pool.is_http1().then_some(Proof::Unwritten);
-                                return Ok(Failed::attempt(Err(fault), proof, connection_id, Ok(body)));
-                            }
-                        },
-                    };
-                }
-            }
-        };
+        let request = head.into_http2(&self.endpoint.scheme, &self.endpoint.authority);
         let connection_id = permit.connection_id();
-        let (response, sending) = match opened {
+        let (response, sending) = match permit.open(request, body.is_none()) {
             Ok(opened) => opened,
             Err(Failure { fault, proof }) => {
                 return Ok(Failed::attempt(Err(fault.into()), proof, connection_id, Ok(body)));
@@ -248,45 +218,30 @@ impl Call<'_> {
         }
         let body = UploadBody::new(body);
         let upload = body.state();
-        let mut request = Request::from_parts(parts, body);
+        let request = Request::from_parts(parts, body);
         let sent = Instant::now();
-        let mut opens = 0;
-        let outcome = loop {
-            self.exchange.connection_id = permit.connection_id();
-            let sending = self.http1_response_head(pin!(permit.send(request)), &upload).await;
-            match sending {
-                Ok(Ok(Ok(response))) => break Ok(response),
-                Ok(Ok(Err(fault))) if is_either && permit.is_answered_in_http2() => {
-                    pool.found_http2();
-                    self.client.timer.disarm();
-                    upload.wait_for_end().await;
-                    let proof = Some(Proof::Http2Answered);
-                    return Ok(Failed::attempt(Err(fault.into()), proof, permit.connection_id(), upload.take_back()));
-                }
-                // What is wrong with the request body comes first: the service has seen nothing but a cut.
-                Ok(Ok(Err(fault))) => break Err(upload.refusal().map_or(Fault::Upstream(fault), Fault::Downstream)),
-                Ok(Err(unwritten)) => {
-                    opens += 1;
-                    if opens == OPENS_MAX {
-                        let (lost, body) = (UpstreamFault::ConnectionLost.into(), unwritten.into_body().into_body());
-                        let id = self.exchange.connection_id;
-                        return Ok(Failed::attempt(Err(lost), Some(Proof::Unwritten), id, Ok(body)));
-                    }
-                    permit = match wait_http1(self.client, &pool, permit.is_required).await {
-                        Ok(permit) => permit,
-                        // The service has come to speak HTTP/2.
-                        Err(fault) if !self.endpoint.pool.is_http1() => {
-                            let (id, body) = (self.exchange.connection_id, unwritten.into_body().into_body());
-                            return Ok(Failed::attempt(Err(fault), Some(Proof::Unwritten), id, Ok(body)));
-                        }
-                        Err(fault) => break Err(fault),
-                    };
-                    request = *unwritten;
-                }
-                Err(fault) => break Err(fault),
+        let connection_id = permit.connection_id();
+        self.exchange.connection_id = connection_id;
+        let sending = self.http1_response_head(pin!(permit.send(request)), &upload).await;
+        let outcome = match sending {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Ok(Err(fault))) if is_either && permit.is_answered_in_http2() => {
+                pool.found_http2();
+                self.client.timer.disarm();
+                upload.wait_for_end().await;
+                let proof = Some(Proof::Http2Answered);
+                return Ok(Failed::attempt(Err(fault.into()), proof, connection_id, upload.take_back()));
             }
+            // What is wrong with the request body comes first: the service has seen nothing but a cut.
+            Ok(Ok(Err(fault))) => Err(upload.refusal().map_or(Fault::Upstream(fault), Fault::Downstream)),
+            Ok(Err(unwritten)) => {
+                let (lost, body) = (UpstreamFault::ConnectionLost.into(), unwritten.into_body().into_body());
+                // The next attempt still has to be made over HTTP/1.1.
+                let proof = if permit.is_required { Proof::Http11Required } else { Proof::Unwritten };
+                return Ok(Failed::attempt(Err(lost), Some(proof), connection_id, Ok(body)));
+            }
+            Err(fault) => Err(fault),
         };
-        let connection_id = self.exchange.connection_id;
         let response = match outcome {
             Ok(response) => response,
             Err(fault) => {
@@ -393,6 +348,3 @@ fn stalled_upload(client: &Client, is_starving: bool) -> Fault {
         UpstreamFault::StreamIdle.into()
     }
 }
-
-/// Connections that may turn out to have gone between the permit and the stream, before the attempt is given up.
-const OPENS_MAX: u32 = 8;

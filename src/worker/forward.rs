@@ -79,7 +79,7 @@ async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Ex
         let spare = copy.take().unwrap_or_else(|| HeadCopy::new(&head, client.local.head_buffer()));
         let call = Call { client, route: &route, endpoint: &endpoint, exchange };
         let attempt = match place {
-            Place::Http2(pool, permit) => call.http2(head, body, pool, permit).await?,
+            Place::Http2(permit) => call.http2(head, body, permit).await?,
             // Boxed, as is every path that the usual request does not take: hyper moves the whole future once
             // for each request, and keeps room for it on each connection.
             Place::Http1(pool, permit) => Box::pin(call.http1(head, body, pool, permit)).await?,

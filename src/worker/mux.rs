@@ -21,7 +21,7 @@ use h2::client::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(crate) use self::permit::{Failure, StreamPermit, Unwritten, fault};
+pub(crate) use self::permit::{Failure, StreamPermit, fault};
 use super::resets::ResetBudget;
 use super::upstream_io::Traffic;
 use crate::metrics::EndpointMetrics;

@@ -18,10 +18,6 @@ use tokio::time::Instant;
 use super::{LinkState, Mux};
 use crate::error::{Proof, UpstreamFault};
 
-/// The connection takes no new stream: nothing was written, the request is unharmed.
-#[derive(Debug)]
-pub(crate) struct Unwritten(pub(crate) Request<()>);
-
 /// The right to one stream; dropping it frees the place.
 #[must_use]
 pub(crate) struct StreamPermit {
@@ -57,16 +53,15 @@ impl StreamPermit {
     /// Sends a request head. `is_end` says that neither body nor trailers follow.
     ///
     /// # Errors
-    /// [`Unwritten`] when the connection has gone since the permit was given; try another one.
-    #[allow(clippy::result_large_err, reason = "the request comes back whole, and rarely")]
-    pub(crate) fn open(&self, request: Request<()>, is_end: bool) -> Result<Opened, Unwritten> {
+    /// With [`Proof::Unwritten`] when the connection has gone since the permit was given.
+    pub(crate) fn open(&self, request: Request<()>, is_end: bool) -> Result<Opened, Failure> {
         let mut handle = self.mux.handle.borrow_mut();
         match handle.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
                 drop(handle);
                 self.close_after(&error);
-                return Err(Unwritten(request));
+                return Err(Failure { fault: fault(&error), proof: Some(Proof::Unwritten) });
             }
             // A stream of ours waits in h2 behind one that was reset and whose RST_STREAM is not written yet. This
             // handle would refuse the next one; a clone lets it wait as well, and permits bound how many do.
@@ -84,7 +79,7 @@ impl StreamPermit {
                 if response.stream_id().as_u32() + 2 >= state.end_stream_id && state.close() {
                     tracing::debug!(connection = state.id, "connection has carried its requests");
                 }
-                Ok(Ok((response, body)))
+                Ok((response, body))
             }
             // The head itself is at fault, or the connection has gone this very moment, by another thread's driver. h2
             // keeps the request.
@@ -92,7 +87,7 @@ impl StreamPermit {
                 drop(handle);
                 self.close_after(&error);
                 let has_gone = error.is_io() || error.is_go_away();
-                Ok(Err(Failure { fault: fault(&error), proof: has_gone.then_some(Proof::Unwritten) }))
+                Err(Failure { fault: fault(&error), proof: has_gone.then_some(Proof::Unwritten) })
             }
         }
     }
@@ -177,8 +172,8 @@ impl StreamPermit {
     }
 }
 
-/// The stream, or why the head could not be sent at all.
-pub(crate) type Opened = Result<(ResponseFuture, SendStream<Bytes>), Failure>;
+/// The answer to come, and where the body goes.
+pub(crate) type Opened = (ResponseFuture, SendStream<Bytes>);
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
