@@ -9,6 +9,7 @@ use http::Request;
 
 use crate::harness::client::Client;
 use crate::harness::load::{self, Load, judge};
+use crate::harness::origin::Origin;
 use crate::harness::origin::log::{Closing, Ending};
 use crate::harness::proxy::Proxy;
 use crate::harness::scripted::frame::MAX_CONCURRENT_STREAMS;
@@ -210,14 +211,8 @@ async fn goaway_moves_new_requests_to_a_fresh_connection_and_finishes_the_old_on
 #[tokio::test]
 async fn goaway_every_hundred_requests_loses_nothing_under_load() {
     let origin = origin::h2().goaway_every(100).start();
-    let proxy = proxy::with(&yaml(&origin, 2, "max_connections: 2, pending_timeout: 20s"));
-    let load = Load { connections: 32, requests: 5000, body_bytes: 0..=1024, ..Load::default() };
-    let client = load::start(proxy.address(), load).finish().await;
-    let log = origin.log();
-    let verdict = judge(&client, [&*log]);
-    verdict.assert_clean();
-    assert_eq!(verdict.answered, 5000, "{verdict:?}");
-    assert!(log.connections.len() >= 20, "{} connections", log.connections.len());
+    let connections = lose_nothing(&origin, "max_connections: 2, pending_timeout: 20s").await;
+    assert!(connections >= 20, "{connections} connections");
 }
 
 #[tokio::test]
@@ -356,6 +351,18 @@ fn yaml(endpoint: &impl std::fmt::Display, workers: usize, pool: &str) -> String
         "runtime: {{ workers: {workers} }}\n\
          upstreams: {{ up: {{ endpoints: [\"h2c://{endpoint}\"], pool: {{ {pool} }} }} }}"
     )
+}
+
+/// Loads two workers, and returns how many connections that has taken.
+async fn lose_nothing(origin: &Origin, pool: &str) -> usize {
+    let proxy = proxy::with(&yaml(origin, 2, pool));
+    let load = Load { connections: 32, requests: 5000, body_bytes: 0..=1024, ..Load::default() };
+    let client = load::start(proxy.address(), load).finish().await;
+    let log = origin.log();
+    let verdict = judge(&client, [&*log]);
+    verdict.assert_clean();
+    assert_eq!(verdict.answered, 5000, "{verdict:?}");
+    log.connections.len()
 }
 
 /// A pool where one request runs and the others wait.

@@ -1,8 +1,7 @@
 //! Connections that are replaced before their service would do it: by age, and by what they have carried.
 
-use super::{ask, pooled, rest, yaml};
-use crate::harness::load::{self, Load, judge};
-use crate::harness::{client, origin, proxy, scripted};
+use super::{ask, lose_nothing, pooled, rest};
+use crate::harness::{client, origin, scripted};
 
 #[tokio::test]
 async fn a_connection_that_has_reached_its_age_finishes_its_streams_beside_a_fresh_one() {
@@ -29,14 +28,8 @@ async fn a_connection_that_has_reached_its_age_finishes_its_streams_beside_a_fre
 #[tokio::test]
 async fn connections_that_age_quickly_lose_nothing_under_load() {
     let origin = origin::h2().start();
-    let proxy = proxy::with(&yaml(&origin, 2, "max_connections: 2, pending_timeout: 20s, max_age: 20ms"));
-    let load = Load { connections: 32, requests: 5000, body_bytes: 0..=1024, ..Load::default() };
-    let client = load::start(proxy.address(), load).finish().await;
-    let log = origin.log();
-    let verdict = judge(&client, [&*log]);
-    verdict.assert_clean();
-    assert_eq!(verdict.answered, 5000, "{verdict:?}");
-    assert!(log.connections.len() >= 10, "{} connections", log.connections.len());
+    let connections = lose_nothing(&origin, "max_connections: 2, pending_timeout: 20s, max_age: 20ms").await;
+    assert!(connections >= 10, "{connections} connections");
 }
 
 #[tokio::test]
@@ -54,13 +47,9 @@ async fn a_connection_that_has_carried_its_requests_is_replaced() {
 #[tokio::test]
 async fn connections_that_are_replaced_often_lose_nothing_under_load() {
     let origin = origin::h2().start();
-    let proxy = pooled(&origin, "max_connections: 2, pending_timeout: 20s, max_requests_per_connection: 50");
-    let load = Load { connections: 32, requests: 5000, body_bytes: 0..=1024, ..Load::default() };
-    let client = load::start(proxy.address(), load).finish().await;
-    let verdict = judge(&client, [&*origin.log()]);
-    verdict.assert_clean();
-    assert_eq!(verdict.answered, 5000, "{verdict:?}");
-    assert!(origin.log().connections.len() >= 100, "{} connections", origin.log().connections.len());
+    let pool = "max_connections: 2, pending_timeout: 20s, max_requests_per_connection: 50";
+    let connections = lose_nothing(&origin, pool).await;
+    assert!(connections >= 100, "{connections} connections");
 }
 
 // The beginning.
