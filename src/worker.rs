@@ -38,6 +38,7 @@ mod timer;
 mod upload;
 mod upstream_io;
 mod vigil;
+mod watchers;
 
 use std::cell::RefCell;
 use std::io;

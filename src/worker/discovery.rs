@@ -10,14 +10,13 @@
 //!
 //! Used by all workers, off the fast path but for one load. Knows dials, not requests. RFC 9113 §3.3, RFC 7301.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use super::dial::Target;
 use super::dial_failure::DialFailure;
+use super::watchers::Watchers;
 use crate::config::Protocol;
 use crate::error::UpstreamFault;
 use crate::metrics::EndpointMetrics;
@@ -34,7 +33,7 @@ pub(crate) struct Discovery {
     /// One dial asks for all.
     asking: tokio::sync::Mutex<()>,
     /// The pools to tell when something is found.
-    watchers: Mutex<Vec<Arc<Notify>>>,
+    pub(crate) watchers: Watchers,
 }
 
 impl Discovery {
@@ -50,18 +49,13 @@ impl Discovery {
             is_stale: AtomicBool::new(false),
             is_slow_to_tell: AtomicBool::new(false),
             asking: tokio::sync::Mutex::default(),
-            watchers: Mutex::default(),
+            watchers: Watchers::default(),
         })
     }
 
     /// Requests take HTTP/1.1 connections.
     pub(crate) fn is_http1(&self) -> bool {
         self.known.load(Ordering::Acquire) == HTTP1
-    }
-
-    /// Has `watcher` told when something is found.
-    pub(crate) fn watch(&self, watcher: &Arc<Notify>) {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher.clone());
     }
 
     /// An HTTP/2 dial has failed; whether requests take HTTP/1.1 connections now.
@@ -85,7 +79,7 @@ impl Discovery {
                 because,
                 "endpoint speaks HTTP/1.1 only: each request takes a connection; it is asked for HTTP/2 again every minute"
             );
-            self.tell();
+            self.watchers.notify();
         }
     }
 
@@ -99,7 +93,7 @@ impl Discovery {
                 endpoint = %target.endpoint,
                 "endpoint speaks HTTP/2: requests share connections"
             );
-            self.tell();
+            self.watchers.notify();
         }
     }
 
@@ -141,12 +135,6 @@ impl Discovery {
             Ok(())
         } else {
             Err(DialFailure::because(UpstreamFault::ConnectionLost, "it has learnt HTTP/2"))
-        }
-    }
-
-    fn tell(&self) {
-        for watcher in &*self.watchers.lock().unwrap_or_else(PoisonError::into_inner) {
-            watcher.notify_one();
         }
     }
 }

@@ -13,17 +13,17 @@ mod permit;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use self::permit::{Failure, StreamPermit, fault};
 use super::resets::ResetBudget;
 use super::upstream_io::Traffic;
+use super::watchers::Watchers;
 use crate::metrics::EndpointMetrics;
 
 /// An id that no other upstream connection of the process has.
@@ -68,7 +68,7 @@ pub(crate) struct LinkState {
     /// Pools of other workers that wait for a place here.
     hungry: AtomicU32,
     /// Pools to tell when a place may have become free or the connection has ended.
-    watchers: Mutex<Vec<Arc<Notify>>>,
+    pub(crate) watchers: Watchers,
 }
 
 impl LinkState {
@@ -87,7 +87,7 @@ impl LinkState {
             resets: ResetBudget::new(Instant::now()),
             abandoned: AtomicU32::new(0),
             hungry: AtomicU32::new(0),
-            watchers: Mutex::default(),
+            watchers: Watchers::default(),
         })
     }
 
@@ -104,7 +104,7 @@ impl LinkState {
     pub(crate) fn close(&self) -> bool {
         let is_first = self.is_open.swap(false, Ordering::AcqRel);
         if is_first {
-            self.notify();
+            self.watchers.notify();
         }
         is_first
     }
@@ -153,7 +153,7 @@ impl LinkState {
         if before != limit {
             self.peer_limit.store(limit, Ordering::Release);
             if limit > before {
-                self.notify();
+                self.watchers.notify();
             }
         }
     }
@@ -161,20 +161,6 @@ impl LinkState {
     /// The streams that the peer allows; `None` if it states no limit (RFC 9113 §6.5.2).
     pub(crate) fn peer_limit(&self) -> Option<u32> {
         Some(self.peer_limit.load(Ordering::Acquire)).filter(|limit| *limit != u32::MAX)
-    }
-
-    pub(crate) fn watch(&self, watcher: &Arc<Notify>) {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher.clone());
-    }
-
-    pub(crate) fn unwatch(&self, watcher: &Arc<Notify>) {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| !Arc::ptr_eq(known, watcher));
-    }
-
-    fn notify(&self) {
-        for watcher in &*self.watchers.lock().unwrap_or_else(PoisonError::into_inner) {
-            watcher.notify_one();
-        }
     }
 }
 
@@ -344,14 +330,14 @@ impl Mux {
         }
         if self.state.hungry.load(Ordering::Acquire) > 0 && mine >= self.limit() / self.sharers {
             // Another worker waits, and this one has had its share.
-            self.state.notify();
+            self.state.watchers.notify();
             return;
         }
         if let Some(room) = self.room.upgrade() {
             room.on_release(self);
         }
         if self.state.hungry.load(Ordering::Acquire) > 0 && self.has_room() {
-            self.state.notify();
+            self.state.watchers.notify();
         }
     }
 }

@@ -99,11 +99,11 @@ impl Pool {
             worker,
         });
         tokio::task::spawn_local(tasks::follow_changes(Rc::downgrade(&pool), changed.clone()));
-        shared.discovery.watch(&changed);
+        shared.discovery.watchers.add(&changed);
         let lender = shared.lender(worker);
         if share == 0 {
             let board = shared.board(lender);
-            board.borrowers.lock().unwrap_or_else(PoisonError::into_inner).push(changed);
+            board.borrowers.add(&changed);
         } else {
             tokio::task::spawn_local(tasks::answer_borrowers(Rc::downgrade(&pool), shared.clone(), worker));
             if shared.minimum(worker) > 0 {
@@ -300,7 +300,7 @@ impl Pool {
         if is_hungry {
             mux.set_hungry(false);
         }
-        mux.state.unwatch(&self.changed);
+        mux.state.watchers.remove(&self.changed);
         if self.share > 0 {
             self.shared.board(self.worker).withdraw(mux.state.id);
             self.shared.health.link_ended();
@@ -338,7 +338,7 @@ impl Pool {
     }
 
     fn add(self: &Rc<Self>, link: Link, lease: Option<Lease>, sharers: u32) {
-        link.state.watch(&self.changed);
+        link.state.watchers.add(&self.changed);
         if lease.is_some() {
             self.shared.health.link_began();
         }

@@ -17,6 +17,7 @@ use super::dial_failure::DialFailure;
 use super::discovery::Discovery;
 use super::http1::Http1Pool;
 use super::mux::Link;
+use super::watchers::Watchers;
 use crate::config;
 use crate::error::UpstreamFault;
 use crate::metrics::EndpointMetrics;
@@ -47,8 +48,8 @@ pub(crate) struct Board {
     pub(crate) links: Mutex<Vec<Link>>,
     /// Tells the lender that a borrower waits for a connection.
     pub(crate) wanted: Notify,
-    /// Borrowers to tell of a new connection.
-    pub(crate) borrowers: Mutex<Vec<Arc<Notify>>>,
+    /// To tell of a new connection, and of the endpoint's health.
+    pub(crate) borrowers: Watchers,
 }
 
 impl EndpointShared {
@@ -153,18 +154,11 @@ impl Drop for Pending {
 impl Board {
     pub(crate) fn publish(&self, link: Link) {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).push(link);
-        self.notify_borrowers();
+        self.borrowers.notify();
     }
 
     pub(crate) fn withdraw(&self, id: u64) {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).retain(|link| link.state.id != id);
-    }
-
-    /// Tells the borrowers that something here has changed: a connection, or the endpoint's health.
-    pub(crate) fn notify_borrowers(&self) {
-        for borrower in &*self.borrowers.lock().unwrap_or_else(PoisonError::into_inner) {
-            borrower.notify_one();
-        }
     }
 }
 

@@ -35,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BOUNDS: &[(&str, usize, u64)] = &[
     ("request head", 2000, 2370),
     ("response head", 2000, 378),
-    ("place in the pool", 2000, 199),
+    ("place in the pool", 2000, 205),
     ("GET, 1 client", 1000, 85_700),
     ("GET, 64 clients", 6400, 66_000),
     ("POST, 64 clients", 6400, 78_500),

@@ -143,7 +143,7 @@ impl StreamPermit {
         let state = &self.mux.state;
         state.abandoned.fetch_add(1, Ordering::AcqRel);
         // Somebody may wait for a place here that will not become free in time.
-        state.notify();
+        state.watchers.notify();
         Abandoned(state.clone())
     }
 

@@ -69,7 +69,7 @@ pub(super) async fn dial(pool: Weak<Pool>, reason: &'static str) {
                 pool.shared.health.dial_failed(&pool.shared.target, &failure);
                 if pool.shared.health.is_down() {
                     pool.fail_waiters();
-                    pool.shared.board(pool.worker).notify_borrowers();
+                    pool.shared.board(pool.worker).borrowers.notify();
                 }
             }
         }
