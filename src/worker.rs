@@ -35,6 +35,7 @@ mod snapshot;
 mod socket;
 mod stream;
 mod timer;
+mod transport;
 mod upload;
 mod upstream_io;
 mod vigil;
@@ -59,6 +60,7 @@ pub use dial_failure::DialFailure;
 pub use probe::{PeerSettings, ProbeFailure, ProbeReport};
 pub use share::EndpointShared;
 pub use snapshot::{Snapshot, UpstreamSnapshot};
+pub use transport::Accepted;
 
 use crate::metrics::Registry;
 use crate::translate::{Identity, RequestHead};
@@ -168,8 +170,8 @@ async fn run(local: Rc<Local>, mut inbox: UnboundedReceiver<Command>) {
                     .for_each(|accepting| accepting.stop());
                 local.wake_clients();
             }
-            Command::Serve { listener, stream, peer, permit } => {
-                listener::take_over(&local, listener, stream, peer, permit);
+            Command::Serve { listener, accepted, peer, permit } => {
+                listener::take_over(&local, listener, accepted, peer, permit);
             }
             Command::Drain => {
                 accepting.drain(..).for_each(|accepting| accepting.stop());

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::admission::{ConnectionPermit, ListenerShared};
 use super::snapshot::Snapshot;
+use super::transport::Accepted;
 use crate::metrics::Registry;
 use crate::translate::Identity;
 
@@ -24,7 +25,7 @@ pub enum Command {
     /// Stop accepting there; retired connections finish what runs.
     Retire(Arc<ListenerShared>),
     /// A connection that another worker has accepted.
-    Serve { listener: Arc<ListenerShared>, stream: std::net::TcpStream, peer: SocketAddr, permit: ConnectionPermit },
+    Serve { listener: Arc<ListenerShared>, accepted: Accepted, peer: SocketAddr, permit: ConnectionPermit },
     /// Stop accepting, finish what runs, then end.
     Drain,
     /// End now.

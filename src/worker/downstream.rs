@@ -20,7 +20,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::admission::{ConnectionPermit, ListenerShared};
@@ -28,6 +27,7 @@ use super::client::{Client, Expiry};
 use super::exchange::Exchange;
 use super::local::{Load, Local, Registration};
 use super::socket::{ClientIo, ClientSocket};
+use super::transport::Transport;
 use crate::error::DownstreamFault;
 use crate::metrics::Gauge;
 
@@ -35,13 +35,13 @@ use crate::metrics::Gauge;
 pub(crate) fn serve(
     local: &Rc<Local>,
     listener: Arc<ListenerShared>,
-    stream: TcpStream,
+    transport: Transport,
     peer: SocketAddr,
     places: (Load, ConnectionPermit),
 ) -> impl Future<Output = ()> + use<> {
     let client = Rc::new(Client::new(local.clone(), listener, peer));
     let mut connection = Connection {
-        socket: Some(ClientSocket::new(stream, client.clone())),
+        socket: Some(ClientSocket::new(transport, client.clone())),
         _registration: local.register(&client.timer),
         client,
         _places: places,

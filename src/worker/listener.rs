@@ -21,6 +21,7 @@ use super::admission::{ConnectionPermit, ListenerShared};
 use super::crew::Command;
 use super::downstream;
 use super::local::{Load, Local};
+use super::transport::{Accepted, Transport};
 
 /// A socket of this worker, and what it accepts for.
 pub(crate) struct Accepting {
@@ -79,7 +80,7 @@ pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: T
                 // Only now: a place must not be held by a worker to which nobody connects.
                 let place = |listener: &Arc<ListenerShared>| Some((listener.clone(), listener.try_connect()?));
                 let (listener, permit) = accepting.until(place).await;
-                admit(&local, &listener, stream, peer, permit);
+                admit(&local, &listener, Transport::Tcp(stream), peer, permit);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -99,7 +100,7 @@ pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: T
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            admit(&local, &listener, stream, peer, permit);
+            admit(&local, &listener, Transport::Tcp(stream), peer, permit);
         }
     }
 }
@@ -116,22 +117,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 fn admit(
     local: &Rc<Local>,
     listener: &Arc<ListenerShared>,
-    stream: TcpStream,
+    transport: Transport,
     peer: SocketAddr,
     permit: ConnectionPermit,
 ) {
     local.metrics.downstream_accepted.increment();
-    // Answers go out whole; waiting for more to send would only delay them.
-    if stream.set_nodelay(true).is_err() {
+    if transport.set_nodelay().is_err() {
         return;
     }
     let target = least_loaded(local);
     local.crew.loads[target].fetch_add(1, Ordering::AcqRel);
     if target == local.index {
-        serve(local, listener.clone(), stream, peer, permit);
-    } else if let Ok(stream) = stream.into_std() {
+        serve(local, listener.clone(), transport, peer, permit);
+    } else if let Ok(accepted) = transport.into_accepted() {
         local.metrics.downstream_handed_over.increment();
-        local.crew.send(target, Command::Serve { listener: listener.clone(), stream, peer, permit });
+        local.crew.send(target, Command::Serve { listener: listener.clone(), accepted, peer, permit });
     } else {
         local.crew.loads[target].fetch_sub(1, Ordering::AcqRel);
     }
@@ -149,12 +149,12 @@ fn least_loaded(local: &Local) -> usize {
 pub(crate) fn take_over(
     local: &Rc<Local>,
     listener: Arc<ListenerShared>,
-    stream: std::net::TcpStream,
+    accepted: Accepted,
     peer: SocketAddr,
     permit: ConnectionPermit,
 ) {
-    match TcpStream::from_std(stream) {
-        Ok(stream) => serve(local, listener, stream, peer, permit),
+    match Transport::from_accepted(accepted) {
+        Ok(transport) => serve(local, listener, transport, peer, permit),
         Err(_) => drop(Load::new(local)),
     }
 }
@@ -162,12 +162,12 @@ pub(crate) fn take_over(
 fn serve(
     local: &Rc<Local>,
     listener: Arc<ListenerShared>,
-    stream: TcpStream,
+    transport: Transport,
     peer: SocketAddr,
     permit: ConnectionPermit,
 ) {
     let load = Load::new(local);
-    tokio::task::spawn_local(downstream::serve(local, listener, stream, peer, (load, permit)));
+    tokio::task::spawn_local(downstream::serve(local, listener, transport, peer, (load, permit)));
 }
 
 /// A worker may have this many connections more than the least loaded one before it hands over.

@@ -1,6 +1,6 @@
-//! A client's socket, which tells its [`Client`] what moves.
+//! A client's connection, which tells its [`Client`] what moves.
 //!
-//! [`ClientSocket`] is all that a parked connection holds; [`ClientIo`] is the same socket in hyper's hands.
+//! [`ClientSocket`] is all that a parked connection holds; [`ClientIo`] is the same in hyper's hands.
 //!
 //! Lives on one worker. Knows no HTTP.
 
@@ -11,38 +11,37 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::client::Client;
+use super::transport::Transport;
 
 /// The connection itself; dropping it closes it.
 pub(crate) struct ClientSocket {
-    stream: TcpStream,
+    transport: Transport,
     client: Rc<Client>,
 }
 
 impl ClientSocket {
-    pub(crate) fn new(stream: TcpStream, client: Rc<Client>) -> Self {
-        Self { stream, client }
+    pub(crate) fn new(transport: Transport, client: Rc<Client>) -> Self {
+        Self { transport, client }
     }
 
-    /// Ready when bytes, the end or an error wait to be read: whoever reads next learns which. Takes nothing away from
-    /// the runtime's knowledge of the socket, which only a read that finds nothing may do.
+    /// Ready when bytes, the end or an error wait to be read: whoever reads next learns which.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_read_ready(cx).map(drop)
+        self.transport.poll_readable(cx)
     }
 
     /// Writes as much as the socket takes at once.
-    pub(crate) fn write_some(&self, bytes: &[u8]) {
-        let _ = self.stream.try_write(bytes);
+    pub(crate) fn write_some(&mut self, bytes: &[u8]) {
+        self.transport.write_some(bytes);
     }
 }
 
 impl Drop for ClientSocket {
     fn drop(&mut self) {
         if self.client.is_ended_by_close() {
-            // An orderly end would make a cut answer a complete one. Fails only for a socket that is gone.
-            let _ = self.stream.set_zero_linger();
+            // An orderly end would make a cut answer a complete one.
+            self.transport.set_reset_on_drop();
         }
     }
 }
@@ -59,8 +58,8 @@ impl ClientIo {
         Self { socket, unread }
     }
 
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
-        Pin::new(&mut self.socket.stream)
+    fn transport(&mut self) -> Pin<&mut Transport> {
+        Pin::new(&mut self.socket.transport)
     }
 
     fn client(&self) -> &Client {
@@ -74,11 +73,9 @@ impl ClientIo {
         if !self.client().is_in_exchange() {
             return Ok(());
         }
-        let mut next = [0];
-        match self.stream().poll_peek(cx, &mut ReadBuf::new(&mut next)) {
-            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        match self.socket.transport.poll_end(cx) {
+            Poll::Ready(error) => Err(error),
+            Poll::Pending => Ok(()),
         }
     }
 }
@@ -92,7 +89,7 @@ impl AsyncRead for ClientIo {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let polled = self.stream().poll_read(cx, buf);
+        let polled = self.transport().poll_read(cx, buf);
         match &polled {
             Poll::Ready(Ok(())) => self.client().received(buf.filled().len() - before),
             Poll::Ready(Err(_)) => {}
@@ -104,7 +101,7 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = self.stream().poll_write(cx, buf);
+        let polled = self.transport().poll_write(cx, buf);
         self.client().written(&polled);
         if polled.is_pending() {
             self.look_for_end(cx)?;
@@ -117,7 +114,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = self.stream().poll_write_vectored(cx, bufs);
+        let polled = self.transport().poll_write_vectored(cx, bufs);
         self.client().written(&polled);
         if polled.is_pending() {
             self.look_for_end(cx)?;
@@ -126,11 +123,11 @@ impl AsyncWrite for ClientIo {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.stream.is_write_vectored()
+        self.socket.transport.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = self.stream().poll_flush(cx);
+        let polled = self.transport().poll_flush(cx);
         if polled.is_ready() {
             self.client().flushed();
         }
@@ -143,6 +140,6 @@ impl AsyncWrite for ClientIo {
             // It is hyper that ends here, not the connection.
             return Poll::Ready(Ok(()));
         }
-        self.stream().poll_shutdown(cx)
+        self.transport().poll_shutdown(cx)
     }
 }
