@@ -21,7 +21,7 @@ CHAOS_SECONDS ?= 60
 chaos: ## random faults of the service under mixed load, for CHAOS_SECONDS; CHAOS_SEED repeats a run: tests/proxy/chaos
 	CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --locked --profile $(PROFILE) --test proxy chaos::soak -- --show-output
 
-test-peers: ## nginx, nghttpd, curl, wrk and h2load around the optimised binary
+test-peers: ## foreign services and clients around the optimised binary: tests/peers
 	$(CARGO) test --locked --profile $(PROFILE) --test peers -- --test-threads=1 --show-output
 
 counts: ## what a request costs in allocations, instructions and system calls, each with its bound: tests/counts

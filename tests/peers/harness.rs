@@ -1,6 +1,7 @@
 //! Foreign programs and ours as processes: found, started, watched, ended.
 
 pub mod address;
+pub mod chromium;
 pub mod curl;
 pub mod files;
 pub mod h2load;
@@ -9,6 +10,7 @@ pub mod nginx;
 pub mod process;
 pub mod programs;
 pub mod proxy;
+pub mod python;
 pub mod sockets;
 pub mod strace;
 pub mod wrk;
@@ -28,13 +30,19 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// Looks until there is something; panics with `what` after [`BOUND`].
 #[track_caller]
-pub fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + BOUND;
+pub fn poll<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    poll_within(BOUND, what, look)
+}
+
+/// The same with a bound of its own, for what takes long.
+#[track_caller]
+pub fn poll_within<T>(bound: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + bound;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "no {what} within {BOUND:?}");
+        assert!(Instant::now() < deadline, "no {what} within {bound:?}");
         // Between looks, not for an effect: the next look decides.
         std::thread::sleep(LOOK_INTERVAL);
     }

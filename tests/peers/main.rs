@@ -1,4 +1,4 @@
-//! Real foreign programs on both sides: nginx and nghttpd as services, curl, wrk and h2load as clients.
+//! Real foreign programs on both sides: nginx and nghttpd as services, curl, wrk, h2load and Chromium as clients.
 //!
 //! Every test starts the real `trunkline` binary, because arguments, signals, exit codes and the allocator count here.
 //! A test whose programs are not installed says `skipped: nginx is not installed` and passes; `TRUNKLINE_PEERS=required`
@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "a test harness: a panic is how it reports")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
 
+mod browser;
 mod exchanges;
 mod harness;
 mod life;
