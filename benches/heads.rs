@@ -112,7 +112,7 @@ fn response_parts() -> response::Parts {
 
 fn outcome() -> Outcome<'static> {
     Outcome {
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
         method: "GET",
         host: "api.example.com",
         path: "/v1/items/4711?fields=name,price",

@@ -8,7 +8,6 @@
 use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
@@ -16,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::{AccessLog, AccessLogFormat, AccessLogOnly, AccessLogOutput};
 use crate::error::Fault;
 use crate::metrics::WorkerMetrics;
+use crate::translate::ClientAddress;
 
 /// A buffer goes to the writer at this size, or after [`FLUSH_INTERVAL`].
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -27,7 +27,7 @@ const QUEUE_BUFFERS: usize = 64;
 /// What happened to one request: the one record that metrics and the log are made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome<'a> {
-    pub client: IpAddr,
+    pub client: ClientAddress,
     pub method: &'a str,
     pub host: &'a str,
     /// Path and query as received.
@@ -327,7 +327,7 @@ mod tests {
 
     fn outcome<'a>() -> Outcome<'a> {
         Outcome {
-            client: IpAddr::from([127, 0, 0, 1]),
+            client: std::net::IpAddr::from([127, 0, 0, 1]).into(),
             method: "GET",
             host: "a.example",
             path: "/x\r\n\u{1b}[31m\"\\",

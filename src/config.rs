@@ -11,6 +11,7 @@
 //!
 //! Pure: no tokio, no hyper.
 
+mod addresses;
 mod assemble;
 mod check;
 mod collections;
@@ -26,6 +27,7 @@ mod rules;
 mod schema;
 mod section;
 mod source;
+mod trust;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -34,9 +36,11 @@ pub use outline::{defaults, full, schema};
 pub use print::{Secrets, print};
 pub use schema::load;
 pub use source::{Environment, Source, Span, VARIABLE, find};
+pub use trust::TrustedPeer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -74,6 +78,9 @@ pub struct Listener {
     pub headers_max: usize,
     /// The request body in bytes; `None` is unlimited, the default.
     pub body_bytes_max: Option<u64>,
+    /// Peers whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are kept and added to; those of all others are removed.
+    /// Shared with every connection. Default: none.
+    pub trust_forwarded_from: Arc<[TrustedPeer]>,
 }
 
 /// A rule that sends matching requests to one upstream.

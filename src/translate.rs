@@ -12,14 +12,16 @@
 //! - `Expect` is removed: this hop answers 100-continue itself (hyper does, when the body is first read).
 //! - `Upgrade` is removed, so an upgrade is answered as if it had not been asked for, until tunnels come.
 //! - Nothing that the client says about forwarding is believed: `Forwarded`, `X-Forwarded-*` and `X-Real-IP`
-//!   are removed and ours are set.
+//!   are removed and ours are set. What a trusted peer says (`trust_forwarded_from`) is kept, and added to.
 //! - The path is never decoded or normalised. A fragment in the target is cut off by `http::Uri` before we see it.
 //!
 //! RFC 9110 §7.6 (what an intermediary does), RFC 9112 §3.2 and §6 (target, framing), RFC 9113 §8 (HTTP/2 heads).
 
 mod authority;
+mod client_address;
 mod copy;
 mod fields;
+mod forwarded;
 mod hop;
 #[cfg(test)]
 mod properties;
@@ -28,6 +30,7 @@ mod response;
 mod target;
 mod trailers;
 
+pub use client_address::ClientAddress;
 pub use copy::HeadCopy;
 pub use fields::is_event_stream;
 pub use hop::{Hop, Identity};

@@ -32,6 +32,8 @@ pub(super) struct Draft {
 pub(super) struct ListenerMarks {
     pub(super) name: Span,
     pub(super) address: Span,
+    /// Each part of `trust_forwarded_from`.
+    pub(super) trusted: Vec<Span>,
 }
 
 pub(super) struct RouteMarks {
@@ -197,11 +199,24 @@ fn absent<S: Section>(span: Span, cx: &Decoder<'_>) -> S {
 }
 
 fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMarks)> {
-    let ListenerKeys { whole: Spanned { span, .. }, name, address, max_connections, timeouts, limits } = keys;
+    let ListenerKeys {
+        whole: Spanned { span, .. },
+        name,
+        address,
+        max_connections,
+        trust_forwarded_from,
+        timeouts,
+        limits,
+    } = keys;
     let ListenerTimeoutKeys { whole: _, header, idle } = timeouts;
     let LimitKeys { whole: _, header_bytes, headers, body_bytes } = limits;
     let address = address?;
-    let marks = ListenerMarks { name: name.as_ref().map_or(span, |name| name.span), address: address.span };
+    let trusted = trust_forwarded_from.map(|trusted| trusted.value).unwrap_or_default();
+    let marks = ListenerMarks {
+        name: name.as_ref().map_or(span, |name| name.span),
+        address: address.span,
+        trusted: trusted.iter().map(|peer| peer.span).collect(),
+    };
     let listener = Listener {
         name: name.map_or_else(|| format!("listener-{}", position + 1), |name| name.value),
         address: address.value,
@@ -211,6 +226,7 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
         header_bytes_max: usize::try_from(header_bytes.value).expect("the rule's range fits"),
         headers_max: headers.value as usize,
         body_bytes_max: body_bytes.value,
+        trust_forwarded_from: trusted.into_iter().map(|peer| peer.value).collect(),
     };
     Some((listener, marks))
 }

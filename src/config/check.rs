@@ -15,14 +15,14 @@ use http::header;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::addresses::is_authority;
 use super::assemble::{Draft, RouteMarks, UpstreamMarks};
 use super::decode::Decoder;
 use super::diagnostic::Diagnostic;
-use super::parse::is_authority;
 use super::print::time_text;
 use super::schema::Files;
 use super::source::Span;
-use super::{CaSource, HeaderEdits, Route, RouteMatch, Upstream};
+use super::{CaSource, HeaderEdits, Route, RouteMatch, TrustedPeer, Upstream};
 use crate::translate::{is_removable, is_settable};
 
 /// Notes everything in `draft` that does not fit together.
@@ -50,6 +50,13 @@ fn check_listeners(draft: &Draft, cx: &mut Decoder<'_>) {
         {
             let message = format!("{} is already the address of the listener `{name}`", listener.address);
             cx.note(marks.address, Diagnostic::error(message).label(first(earlier, cx)));
+        }
+        for (peer, span) in listener.trust_forwarded_from.iter().zip(&marks.trusted) {
+            if matches!(peer, TrustedPeer::Network(network) if network.prefix_len() == 0) {
+                let message = format!("the listener `{}` trusts everybody: {peer}", listener.name);
+                let label = "every client can then choose the address that it is known by; list the proxies in front";
+                cx.note(*span, Diagnostic::warning(message).label(label));
+            }
         }
     }
 }

@@ -8,10 +8,11 @@ use std::marker::PhantomData;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
+use super::addresses::ENDPOINT;
 use super::decode::{Decoder, Describe, Key, Rule, Section, Shape};
 use super::keys::EndpointKeys;
 use super::outline::section_schema;
-use super::parse::{ENDPOINT, HEADER_NAME, HEADER_VALUE, NAME};
+use super::parse::{HEADER_NAME, HEADER_VALUE, NAME};
 use super::source::{Span, Spanned};
 use super::yaml::{Node, NodeValue};
 use super::{Endpoint, diagnostic::Diagnostic};

@@ -11,15 +11,15 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use tracing::Level;
 
+use super::addresses::{ADDRESS, ADDRESS_OR_NONE, ENDPOINT, TRUSTED_PEER};
 use super::collections::{Each, EndpointsRule, HeadersRule, Named, Sections};
-use super::parse::{
-    ADDRESS, ADDRESS_OR_NONE, CA, ENDPOINT, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, RETRY_WHEN,
-    SERVER_NAME, VERSION,
-};
+use super::parse::{CA, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, RETRY_WHEN, SERVER_NAME, VERSION};
 use super::rules::{Count, Size, SizeLimit, Time, TimeLimit, Word, WorkersRule};
 use super::section::section;
 use super::source::Spanned;
-use super::{AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, RetryWhen, Workers};
+use super::{
+    AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, RetryWhen, TrustedPeer, Workers,
+};
 
 pub(super) type Headers = Vec<(Spanned<HeaderName>, HeaderValue)>;
 pub(super) type Upstreams = Vec<(Spanned<String>, UpstreamKeys)>;
@@ -57,6 +57,11 @@ section! { ListenerKeys {
         "IP address and port; 0.0.0.0 or [::] is every interface. Required.";
     preset max_connections: u32 = Count { min: 1, max: 10_000_000 }, "20000",
         "Open client connections in the whole process; more wait in the kernel's backlog until one closes.";
+    optional trust_forwarded_from: Vec<Spanned<TrustedPeer>> =
+        Each { rule: TRUSTED_PEER, item: "10.0.0.0/8", or_one: false }, "[10.0.0.0/8, \"::1\", unix]",
+        "Proxies in front of this one: networks, addresses, or unix for whoever comes over a Unix socket. What they say\n\
+         in X-Forwarded-*, X-Real-IP and Forwarded is kept and added to, and the client is the last address there that\n\
+         is not in this list. What anybody else says is replaced. Nobody if absent.";
     below timeouts: ListenerTimeoutKeys,
         "How long a client may take.";
     below limits: LimitKeys,

@@ -81,11 +81,18 @@ fn listener(listener: &Listener) -> Tree {
         header_bytes_max,
         headers_max,
         body_bytes_max,
+        trust_forwarded_from,
     } = listener;
-    map([
+    let mut parts = vec![
         ("name", text(name)),
         ("address", text(address.to_string())),
         ("max_connections", text(max_connections.to_string())),
+    ];
+    if !trust_forwarded_from.is_empty() {
+        let trusted = trust_forwarded_from.iter().map(ToString::to_string);
+        parts.push(("trust_forwarded_from", Tree::Line(trusted.collect())));
+    }
+    parts.extend([
         ("timeouts", map([("header", text(time_text(*header_timeout))), ("idle", text(time_text(*idle_timeout)))])),
         (
             "limits",
@@ -95,7 +102,8 @@ fn listener(listener: &Listener) -> Tree {
                 ("body_bytes", text(body_bytes_max.map_or("unlimited".to_owned(), size_text))),
             ]),
         ),
-    ])
+    ]);
+    map(parts)
 }
 
 fn route(route: &Route, secrets: Secrets) -> Tree {

@@ -120,6 +120,7 @@ mod tests {
                     header_bytes_max: 64 << 10,
                     headers_max: 100,
                     body_bytes_max: None,
+                    trust_forwarded_from: [].into(),
                 }],
                 routes: vec![Route {
                     name: "route-1".to_owned(),

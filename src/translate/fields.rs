@@ -108,7 +108,7 @@ impl Walk {
             "http2-settings" => self.removed |= HTTP2_SETTINGS,
             "x-real-ip" => self.removed |= X_REAL_IP,
             "x-forwarded-host" => self.removed |= X_FORWARDED_HOST,
-            // Overwritten by ours.
+            // Overwritten by ours, or added to.
             "x-forwarded-for" | "x-forwarded-proto" => {}
             // New for every request, or nearly.
             "b3"
@@ -140,6 +140,11 @@ impl Walk {
             (0, 1) if self.is_chunked => Framing::Chunked,
             _ => Framing::Ambiguous,
         }
+    }
+
+    /// The peer is trusted: what it says about forwarding stays.
+    pub(super) fn keep_forwarding(&mut self) {
+        self.removed &= !(FORWARDED | X_FORWARDED_HOST | X_REAL_IP | OTHER_FORWARDED);
     }
 
     /// Removes everything that was meant for this hop only, or that nobody should believe.

@@ -6,14 +6,17 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::VIA;
+use http::header::{FORWARDED, VIA};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::authority;
+use super::client_address::ClientAddress;
+use super::forwarded::{self, X_FORWARDED_FOR};
+use crate::config::TrustedPeer;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Who this hop is, the same for every client.
 #[derive(Debug)]
@@ -37,8 +40,12 @@ impl Identity {
 #[derive(Debug, Clone)]
 pub struct Hop {
     pub identity: Arc<Identity>,
-    /// The client's address.
-    pub forwarded_for: HeaderValue,
+    /// Who is connected.
+    pub peer: ClientAddress,
+    /// Its address; absent for a Unix socket.
+    forwarded_for: Option<HeaderValue>,
+    /// Whom to believe about forwarding, if the peer is among them.
+    trusted: Option<Arc<[TrustedPeer]>>,
     /// `http` or `https`: how the client is connected.
     pub forwarded_proto: &'static str,
     /// The Host of the connection's latest request. The next one nearly always has the same, which then costs
@@ -47,20 +54,40 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// As [`Hop::of`], with an identity of its own. `via` comes from [`Hop::via`].
-    pub fn new(pseudonym: Arc<str>, via: HeaderValue, client: IpAddr) -> Self {
-        Self::of(&Arc::new(Identity { pseudonym: (&*pseudonym).into(), via }), client)
+    /// As [`Hop::of`], with an identity of its own, from a peer that nobody trusts. `via` comes from [`Hop::via`].
+    pub fn new(pseudonym: Arc<str>, via: HeaderValue, peer: IpAddr) -> Self {
+        Self::of(&Arc::new(Identity { pseudonym: (&*pseudonym).into(), via }), peer.into(), &Arc::default())
     }
 
-    /// Describes a connection in the clear from `client`.
-    pub fn of(identity: &Arc<Identity>, client: IpAddr) -> Self {
-        let forwarded_for = HeaderValue::try_from(client.to_canonical().to_string());
+    /// Describes a connection in the clear from `peer`; what those in `trusted` say about forwarding is believed.
+    pub fn of(identity: &Arc<Identity>, peer: ClientAddress, trusted: &Arc<[TrustedPeer]>) -> Self {
+        let forwarded_for = match peer {
+            ClientAddress::Ip(ip) => {
+                Some(HeaderValue::try_from(ip.to_string()).expect("an IP address is a valid field value"))
+            }
+            ClientAddress::Unix => None,
+        };
         Self {
             identity: identity.clone(),
-            forwarded_for: forwarded_for.expect("an IP address is a valid field value"),
+            peer,
+            forwarded_for,
+            trusted: forwarded::is_trusted(peer, trusted).then(|| trusted.clone()),
             forwarded_proto: "http",
             latest_host: RefCell::new(None),
         }
+    }
+
+    /// Who has sent a request with these fields: the peer, unless it is trusted and says whom it speaks for.
+    pub fn client_of(&self, headers: &HeaderMap) -> ClientAddress {
+        match &self.trusted {
+            None => self.peer,
+            Some(trusted) => forwarded::client(headers, self.peer, trusted),
+        }
+    }
+
+    /// Whether what the peer says about forwarding is kept.
+    pub(super) fn is_peer_trusted(&self) -> bool {
+        self.trusted.is_some()
     }
 
     /// Formats the `Via` value for requests received as HTTP/1.1; `None` if `pseudonym` is not a token (RFC 9110 §5.6.2).
@@ -82,7 +109,7 @@ impl Hop {
         Some(authority)
     }
 
-    /// Says to the next recipient who is here; what the client said about forwarding is overwritten.
+    /// Says to the next recipient who is here; what a peer that is not trusted said about forwarding is overwritten.
     pub(super) fn add_to(&self, headers: &mut HeaderMap, received: Version) {
         let identity = &self.identity;
         let via = match received {
@@ -92,11 +119,40 @@ impl Hop {
             _ => identity.via.clone(),
         };
         headers.append(VIA, via);
+        if let Some(trusted) = &self.trusted {
+            self.add_behind_others(headers, trusted);
+            return;
+        }
         // Indexed, the addresses of a hundred clients would fill the whole HPACK table.
-        let mut forwarded_for = self.forwarded_for.clone();
-        forwarded_for.set_sensitive(true);
-        headers.insert(X_FORWARDED_FOR, forwarded_for);
+        set_unindexed(headers, X_FORWARDED_FOR, self.forwarded_for.clone());
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(self.forwarded_proto));
+    }
+
+    /// Adds to what a trusted peer says.
+    #[cold]
+    fn add_behind_others(&self, headers: &mut HeaderMap, trusted: &[TrustedPeer]) {
+        let forwarded_for = forwarded::joined_forwarded_for(headers, self.forwarded_for.as_ref(), trusted);
+        set_unindexed(headers, X_FORWARDED_FOR, forwarded_for);
+        if headers.contains_key(FORWARDED) {
+            let forwarded = forwarded::joined_forwarded(headers, self.peer, self.forwarded_proto);
+            set_unindexed(headers, FORWARDED, forwarded);
+        }
+        if let Some(real_ip) = headers.get_mut(X_REAL_IP) {
+            real_ip.set_sensitive(true);
+        }
+        if !headers.contains_key(X_FORWARDED_PROTO) {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(self.forwarded_proto));
+        }
+    }
+}
+
+/// Sets a field that HPACK shall not index, or removes it.
+fn set_unindexed(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    if let Some(mut value) = value {
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    } else {
+        headers.remove(name);
     }
 }
 
@@ -107,7 +163,7 @@ mod tests {
     #[test]
     fn a_client_on_an_ipv4_mapped_address_is_named_by_its_ipv4_address() {
         let hop = Hop::new("t".into(), Hop::via("t").unwrap(), "::ffff:10.0.0.1".parse().unwrap());
-        assert_eq!(hop.forwarded_for, "10.0.0.1");
+        assert_eq!(hop.forwarded_for.unwrap(), "10.0.0.1");
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl RequestHead {
             _ => return Err(DownstreamFault::MalformedHead.into()),
         };
         let target = Target::parse(&method, uri)?;
-        let walk = Walk::new(&mut headers, &hop.identity.pseudonym);
+        let mut walk = Walk::new(&mut headers, &hop.identity.pseudonym);
         let is_chunked = match walk.framing() {
             Framing::Sized => false,
             Framing::Chunked if !is_http10 => true,
@@ -67,6 +67,9 @@ impl RequestHead {
         }
         if method == Method::OPTIONS {
             count_forward(&mut headers)?;
+        }
+        if hop.is_peer_trusted() {
+            walk.keep_forwarding();
         }
         walk.strip(&mut headers);
         hop.add_to(&mut headers, version);

@@ -71,7 +71,7 @@ impl Client {
         let timer = Timer::new(&local.wheel);
         timer.arm(Instant::now() + listener.settings.header_timeout);
         Self {
-            hop: local.hop(peer.ip()),
+            hop: local.hop(peer.ip().into(), &listener.settings),
             local,
             listener,
             peer,

@@ -219,7 +219,7 @@ fn head_fault(client: &Client, error: &hyper::Error) {
 }
 
 fn tell_fault(client: &Client, fault: DownstreamFault) {
-    let mut exchange = Exchange::begin(client.local.clone(), client.peer.ip(), Instant::now());
+    let mut exchange = Exchange::begin(client.local.clone(), client.hop.peer, Instant::now());
     exchange.fault = Some(fault.into());
 }
 

@@ -5,7 +5,6 @@
 //!
 //! Lives on one worker.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +19,7 @@ use super::retry::Tries;
 use super::routing::{EndpointEntry, RouteEntry};
 use crate::access_log::Outcome;
 use crate::error::{DownstreamFault, Fault, ProxyFault};
+use crate::translate::ClientAddress;
 
 /// Where a request is on its walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,8 @@ impl Phase {
 /// One request from its head to its last byte.
 pub(crate) struct Exchange {
     local: Rc<Local>,
-    client: IpAddr,
+    /// Who asks, as far as it is known and believed.
+    pub(crate) client: ClientAddress,
     pub(crate) start: Instant,
     pub(crate) phase: Phase,
     pub(crate) route: Option<Rc<RouteEntry>>,
@@ -80,7 +81,7 @@ struct Told {
 
 impl Exchange {
     /// Boxed, because it moves with the request through many hands, the last of them hyper's.
-    pub(crate) fn begin(local: Rc<Local>, client: IpAddr, start: Instant) -> Box<Self> {
+    pub(crate) fn begin(local: Rc<Local>, client: ClientAddress, start: Instant) -> Box<Self> {
         local.metrics.requests_in_flight.add(1);
         Box::new(Self {
             local,

@@ -30,7 +30,8 @@ use crate::translate::{HeadCopy, RequestHead};
 pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RelayBody>, Infallible> {
     let start = Instant::now();
     client.exchange_began(request.version());
-    let mut exchange = Exchange::begin(client.local.clone(), client.peer.ip(), start);
+    let asking = client.hop.client_of(request.headers());
+    let mut exchange = Exchange::begin(client.local.clone(), asking, start);
     exchange.tell(request.method(), request.uri(), request.headers());
     let walked = walk(&client, request, &mut exchange).await;
     Ok(match walked {

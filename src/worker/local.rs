@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,8 +19,9 @@ use super::routing::Routing;
 use super::snapshot::Snapshot;
 use super::timer::{Timer, Wakes, Wheel};
 use crate::access_log::{AccessLogger, FLUSH_INTERVAL, Outcome};
+use crate::config;
 use crate::metrics::WorkerMetrics;
-use crate::translate::Hop;
+use crate::translate::{ClientAddress, Hop};
 
 /// A worker, as its own tasks see it.
 pub(crate) struct Local {
@@ -106,9 +106,9 @@ impl Local {
         Registration { local: self.clone(), key }
     }
 
-    /// What this hop says about a client.
-    pub(crate) fn hop(&self, client: IpAddr) -> Hop {
-        Hop::of(&self.crew.identity, client)
+    /// What this hop says about a peer of `listener`.
+    pub(crate) fn hop(&self, peer: ClientAddress, listener: &config::Listener) -> Hop {
+        Hop::of(&self.crew.identity, peer, &listener.trust_forwarded_from)
     }
 
     /// A buffer for a head; [`Local::give_back`] it.

@@ -15,7 +15,6 @@
 mod tasks;
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -30,6 +29,7 @@ use super::queue::{Queue, Waiting};
 use super::share::EndpointShared;
 use crate::error::{Fault, ProxyFault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
+use crate::translate::ClientAddress;
 
 /// A connection without streams for this long goes back to bb8, whose idle timeout then counts.
 const IDLE_BEFORE_RETURN: Duration = Duration::from_secs(1);
@@ -160,7 +160,7 @@ impl Pool {
     ///
     /// # Cancel safety
     /// Dropping [`Waiting`] gives its place to the next one; a dial in progress goes on and is pooled.
-    pub(crate) fn wait(&self, client: IpAddr) -> Result<Waiting, Fault> {
+    pub(crate) fn wait(&self, client: ClientAddress) -> Result<Waiting, Fault> {
         if self.shared.health.is_down() {
             self.metrics.rejected.increment("unavailable");
             return Err(ProxyFault::NoHealthyEndpoint.into());

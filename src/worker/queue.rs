@@ -1,6 +1,6 @@
 //! The requests that wait for a place on a connection: their clients take turns, and among those of one client it is first
 //! in, first out. So a client's thousand requests delay each of another's by one, and where the queue is full the
-//! longest line gives way. A client is an IP address.
+//! longest line gives way. A client is an IP address; all those that come over Unix sockets are one.
 //!
 //! A place is handed over, not announced, so that no request that comes later can take it. The bound on the number that
 //! wait is [`Pending`], which counts for the whole process.
@@ -10,7 +10,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,6 +20,7 @@ use super::mux::StreamPermit;
 use super::share::Pending;
 use crate::error::Fault;
 use crate::metrics::EndpointMetrics;
+use crate::translate::ClientAddress;
 
 /// Those that wait at one worker's pool: a line for each client, the one whose turn it is in front. No line is empty, and
 /// the first and the last in each still wait.
@@ -28,7 +28,7 @@ use crate::metrics::EndpointMetrics;
 pub(crate) struct Queue(RefCell<VecDeque<Line>>);
 
 struct Line {
-    client: IpAddr,
+    client: ClientAddress,
     waiters: VecDeque<Rc<Waiter>>,
 }
 
@@ -49,7 +49,12 @@ impl Queue {
     ///
     /// # Cancel safety
     /// Dropping [`Waiting`] leaves the queue; a place that it was given goes to the next one.
-    pub(crate) fn join(self: &Rc<Self>, client: IpAddr, pending: Pending, metrics: Arc<EndpointMetrics>) -> Waiting {
+    pub(crate) fn join(
+        self: &Rc<Self>,
+        client: ClientAddress,
+        pending: Pending,
+        metrics: Arc<EndpointMetrics>,
+    ) -> Waiting {
         let waiter = Rc::new(Waiter {
             given: RefCell::default(),
             waker: RefCell::default(),
@@ -68,7 +73,7 @@ impl Queue {
     /// Makes room for one more of `client`: the longest line loses its last, who is sent away with `fault`.
     ///
     /// `None` if no line would be longer than the client's own.
-    pub(crate) fn give_way(&self, client: IpAddr, fault: Fault) -> Option<Pending> {
+    pub(crate) fn give_way(&self, client: ClientAddress, fault: Fault) -> Option<Pending> {
         let mut lines = self.0.borrow_mut();
         let own = lines.iter().find(|line| line.client == client).map_or(0, |line| line.waiters.len());
         let longest = lines.iter_mut().max_by_key(|line| line.waiters.len())?;
@@ -110,7 +115,7 @@ impl Queue {
     }
 
     /// Forgets those of `client` that have left.
-    fn drop_gone(&self, client: IpAddr) {
+    fn drop_gone(&self, client: ClientAddress) {
         let mut lines = self.0.borrow_mut();
         let Some(index) = lines.iter().position(|line| line.client == client) else { return };
         lines[index].drop_gone();
@@ -144,7 +149,7 @@ impl Waiter {
 /// A request's place in the queue; dropping it leaves the queue.
 #[must_use]
 pub(crate) struct Waiting {
-    client: IpAddr,
+    client: ClientAddress,
     waiter: Rc<Waiter>,
     since: Instant,
     queue: Rc<Queue>,

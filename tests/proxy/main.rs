@@ -12,6 +12,7 @@ mod discovery;
 mod drain;
 mod faults;
 mod flow_control;
+mod forwarding;
 mod framing;
 mod harness;
 mod limits;

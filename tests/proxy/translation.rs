@@ -256,50 +256,50 @@ impl Target {
 
 /// A head as the service saw it.
 #[derive(Debug)]
-struct Seen(serde_json::Value);
+pub struct Seen(pub serde_json::Value);
 
 impl Seen {
-    fn text(&self, key: &str) -> &str {
+    pub fn text(&self, key: &str) -> &str {
         self.0[key].as_str().unwrap_or_else(|| panic!("no {key}: {self:?}"))
     }
 
-    fn method(&self) -> &str {
+    pub fn method(&self) -> &str {
         self.text("method")
     }
 
-    fn target(&self) -> &str {
+    pub fn target(&self) -> &str {
         self.text("target")
     }
 
-    fn authority(&self) -> &str {
+    pub fn authority(&self) -> &str {
         self.text("authority")
     }
 
-    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         let fields = self.0["headers"].as_array().expect("a list of fields");
         fields.iter().map(|field| (field[0].as_str().unwrap(), field[1].as_str().unwrap()))
     }
 
     /// The names of all fields, sorted, each once.
-    fn names(&self) -> Vec<&str> {
+    pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.all().map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
         names
     }
 
-    fn fields<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub fn fields<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.all().filter(move |(known, _)| *known == name).map(|(_, value)| value)
     }
 
     /// The only value of a field.
-    fn field(&self, name: &str) -> &str {
+    pub fn field(&self, name: &str) -> &str {
         let values: Vec<_> = self.fields(name).collect();
         assert_eq!(values.len(), 1, "{name}: {self:?}");
         values[0]
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.fields(name).next().is_some()
     }
 }

@@ -61,6 +61,31 @@ upstreams: { api: { endpoints: [h2c://a:1] } }
 }
 
 #[test]
+fn trust_in_everybody_is_warned_of() {
+    let text = |peers: &str| {
+        format!(
+            "listeners: [{{ address: 127.0.0.1:80, trust_forwarded_from: {peers} }}]\nupstreams: {{ a: {{ endpoints: [h2c://a:1] }} }}\n"
+        )
+    };
+    let label = "every client can then choose the address that it is known by; list the proxies in front";
+    assert_eq!(
+        warnings(&text("[10.0.0.0/8, 0.0.0.0/0, ::/0]")),
+        [
+            format!("1:73 the listener `listener-1` trusts everybody: 0.0.0.0/0; {label}"),
+            format!("1:84 the listener `listener-1` trusts everybody: ::/0; {label}"),
+        ]
+    );
+    assert_eq!(warnings(&text("[10.0.0.0/8, ::1, unix]")), [""; 0]);
+    assert_eq!(
+        errors(&text("[10.0.0.0/8, lb.internal]")),
+        [
+            "1:73 listeners[0].trust_forwarded_from[1]: `lb.internal` is not an address; write an address, a network such as \
+              10.0.0.0/8, or unix; names are not resolved here"
+        ]
+    );
+}
+
+#[test]
 fn operators_have_addresses_of_their_own() {
     assert_eq!(
         errors(&with("admin: { address: 127.0.0.1:8080, probes: 127.0.0.1:8080 }")),

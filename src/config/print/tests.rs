@@ -1,7 +1,8 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use http::Method;
+use ipnet::IpNet;
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use proptest::sample::{select, subsequence};
 
 use super::super::Protocol;
 use super::super::schema::load_with;
-use super::super::{AccessLogFormat, AccessLogOnly, Balance, Diagnostics, RetryWhen, Source};
+use super::super::{AccessLogFormat, AccessLogOnly, Balance, Diagnostics, RetryWhen, Source, TrustedPeer};
 use super::*;
 
 fn read(text: &str) -> Result<Config, Diagnostics> {
@@ -56,6 +57,17 @@ fn files() -> impl Strategy<Value = PathBuf> {
     "(/|\\./)[^/]\\PC{0,10}[^/]".prop_map(PathBuf::from)
 }
 
+fn trusted_peers() -> impl Strategy<Value = TrustedPeer> {
+    let network = |ip: IpAddr, length: u8| TrustedPeer::Network(IpNet::new_assert(ip, length).trunc());
+    prop_oneof![
+        Just(TrustedPeer::Unix),
+        (any::<Ipv4Addr>(), 0u8..=32).prop_map(move |(ip, length)| network(ip.into(), length)),
+        // Never a network of IPv4 addresses in the form of IPv6 ones.
+        (any::<Ipv6Addr>(), 0u8..=128)
+            .prop_map(move |(ip, length)| network(Ipv6Addr::from_bits(ip.to_bits() | 1 << 127).into(), length)),
+    ]
+}
+
 prop_compose! {
     fn listeners()(
         (name, port, max_connections) in (words(), 1u16..1000, 1u32..10_000_000),
@@ -63,10 +75,12 @@ prop_compose! {
         header_bytes_max in 8192usize..(1 << 20),
         headers_max in 8usize..1024,
         body_bytes_max in of(0u64..(1 << 50)),
+        trusted in vec(trusted_peers(), 0..4),
     ) -> Listener {
         let address = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
         Listener {
             name, address, max_connections, header_timeout, idle_timeout, header_bytes_max, headers_max, body_bytes_max,
+            trust_forwarded_from: trusted.into(),
         }
     }
 }
