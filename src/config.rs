@@ -76,6 +76,8 @@ pub struct Listener {
     pub header_bytes_max: usize,
     /// Header fields in a request head. Default 100, which is parsed without an allocation.
     pub headers_max: usize,
+    /// Requests at once on one HTTP/2 client connection (`SETTINGS_MAX_CONCURRENT_STREAMS`). Default 100.
+    pub streams_max: u32,
     /// The request body in bytes; `None` is unlimited, the default.
     pub body_bytes_max: Option<u64>,
     /// Peers whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are kept and added to; those of all others are removed.

@@ -131,6 +131,8 @@ pub struct WorkerMetrics {
     pub downstream_handed_over: Counter,
     pub downstream_received_bytes: Counter,
     pub downstream_sent_bytes: Counter,
+    /// GOAWAY frames sent to HTTP/2 clients.
+    pub downstream_goaway: Labelled,
     pub requests_in_flight: Gauge,
     pub faults: Labelled,
     pub panics: Counter,
@@ -146,6 +148,7 @@ impl Default for WorkerMetrics {
             downstream_handed_over: Counter::default(),
             downstream_received_bytes: Counter::default(),
             downstream_sent_bytes: Counter::default(),
+            downstream_goaway: Labelled::new(&H2_CODES),
             requests_in_flight: Gauge::default(),
             faults: Labelled::new(&Fault::REASONS),
             panics: Counter::default(),

@@ -209,7 +209,7 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
         limits,
     } = keys;
     let ListenerTimeoutKeys { whole: _, header, idle } = timeouts;
-    let LimitKeys { whole: _, header_bytes, headers, body_bytes } = limits;
+    let LimitKeys { whole: _, header_bytes, headers, streams, body_bytes } = limits;
     let address = address?;
     let trusted = trust_forwarded_from.map(|trusted| trusted.value).unwrap_or_default();
     let marks = ListenerMarks {
@@ -225,6 +225,7 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
         idle_timeout: idle.value,
         header_bytes_max: usize::try_from(header_bytes.value).expect("the rule's range fits"),
         headers_max: headers.value as usize,
+        streams_max: streams.value,
         body_bytes_max: body_bytes.value,
         trust_forwarded_from: trusted.into_iter().map(|peer| peer.value).collect(),
     };

@@ -80,6 +80,7 @@ fn listener(listener: &Listener) -> Tree {
         idle_timeout,
         header_bytes_max,
         headers_max,
+        streams_max,
         body_bytes_max,
         trust_forwarded_from,
     } = listener;
@@ -99,6 +100,7 @@ fn listener(listener: &Listener) -> Tree {
             map([
                 ("header_bytes", text(size_text(*header_bytes_max as u64))),
                 ("headers", text(headers_max.to_string())),
+                ("streams", text(streams_max.to_string())),
                 ("body_bytes", text(body_bytes_max.map_or("unlimited".to_owned(), size_text))),
             ]),
         ),

@@ -119,6 +119,7 @@ mod tests {
                     idle_timeout: Duration::from_secs(75),
                     header_bytes_max: 64 << 10,
                     headers_max: 100,
+                    streams_max: 100,
                     body_bytes_max: None,
                     trust_forwarded_from: [].into(),
                 }],

@@ -103,6 +103,11 @@ impl Sheet<'_> {
             "Client connections accepted by one worker and served by another.",
             downstream.handed_over,
         )?;
+        self.counters(
+            "trunkline_downstream_goaway",
+            "GOAWAY frames sent to HTTP/2 clients.",
+            downstream.goaway.iter().map(|(code, count)| ([("code", &**code)], *count)),
+        )?;
         self.counter(
             "trunkline_downstream_received_bytes",
             "Bytes received from clients, heads included.",

@@ -64,6 +64,8 @@ pub struct DownstreamFigures {
     pub handed_over: u64,
     pub received_bytes: u64,
     pub sent_bytes: u64,
+    /// GOAWAY frames sent to HTTP/2 clients, by code.
+    pub goaway: Tally,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -152,6 +154,7 @@ impl Figures {
             figures.panics += worker.panics.value();
             figures.access_log_dropped += worker.access_log_dropped.value();
         }
+        figures.downstream.goaway = seen(tally(workers.iter().map(|worker| &worker.downstream_goaway)));
         figures.faults = tally(workers.iter().map(|worker| &worker.faults));
         figures.routes = registry.routes().into_iter().map(|(name, copies)| route(name, &copies)).collect();
         let endpoints = registry.endpoints().into_iter();

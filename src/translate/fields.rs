@@ -128,6 +128,11 @@ impl Walk {
         }
     }
 
+    /// The head says how long the body is.
+    pub(super) fn has_length(&self) -> bool {
+        self.content_length_lines > 0
+    }
+
     /// How the body is delimited (RFC 9112 §6.1, §6.3).
     ///
     /// hyper has merged equal Content-Length lines and dropped those beside Transfer-Encoding; what it leaves is

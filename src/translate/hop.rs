@@ -26,12 +26,19 @@ pub struct Identity {
     pub pseudonym: Box<str>,
     /// `1.1 <pseudonym>`.
     via: HeaderValue,
+    /// `2.0 <pseudonym>`.
+    via_http2: HeaderValue,
 }
 
 impl Identity {
     /// `None` if `pseudonym` is not a token (RFC 9110 §5.6.2).
     pub fn new(pseudonym: &str) -> Option<Self> {
-        Some(Self { pseudonym: pseudonym.into(), via: Hop::via(pseudonym)? })
+        Some(Self::with_via(pseudonym, Hop::via(pseudonym)?))
+    }
+
+    fn with_via(pseudonym: &str, via: HeaderValue) -> Self {
+        let via_http2 = HeaderValue::try_from(format!("2.0 {pseudonym}")).unwrap_or_else(|_| via.clone());
+        Self { pseudonym: pseudonym.into(), via, via_http2 }
     }
 }
 
@@ -56,7 +63,7 @@ pub struct Hop {
 impl Hop {
     /// As [`Hop::of`], with an identity of its own, from a peer that nobody trusts. `via` comes from [`Hop::via`].
     pub fn new(pseudonym: Arc<str>, via: HeaderValue, peer: IpAddr) -> Self {
-        Self::of(&Arc::new(Identity { pseudonym: (&*pseudonym).into(), via }), peer.into(), &Arc::default())
+        Self::of(&Arc::new(Identity::with_via(&pseudonym, via)), peer.into(), &Arc::default())
     }
 
     /// Describes a connection in the clear from `peer`; what those in `trusted` say about forwarding is believed.
@@ -116,6 +123,7 @@ impl Hop {
             Version::HTTP_10 => {
                 HeaderValue::try_from(format!("1.0 {}", identity.pseudonym)).unwrap_or(identity.via.clone())
             }
+            Version::HTTP_2 => identity.via_http2.clone(),
             _ => identity.via.clone(),
         };
         headers.append(VIA, via);

@@ -3,7 +3,7 @@
 //! Between the two it is kept as it is, because an acquire may fail and another endpoint, with another protocol,
 //! may be tried. Whoever may have to send it twice keeps a [`HeadCopy`](super::HeadCopy).
 //!
-//! RFC 9112 §3.2 (Host), RFC 9110 §7.6 (forwarding), RFC 9113 §8.3.1 (pseudo-headers), §8.2.3 (cookies).
+//! RFC 9112 §3.2 (Host), RFC 9110 §7.6 (forwarding), RFC 9113 §8.3.1 (pseudo-headers, Host), §8.2.3 (cookies).
 
 use bytes::Bytes;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
@@ -40,25 +40,42 @@ impl RequestHead {
     /// (Max-Forwards 0); [`DownstreamFault::MalformedHead`] if target, Host or framing are invalid or ambiguous;
     /// [`ProxyFault::Loop`] if this process is in Via.
     pub fn from_http1(parts: request::Parts, hop: &Hop) -> Result<Self, Fault> {
-        let request::Parts { method, uri, version, mut headers, .. } = parts;
-        if matches!(method, Method::CONNECT | Method::TRACE) {
-            return Err(DownstreamFault::MethodNotAllowed.into());
+        let request::Parts { method, uri, version, headers, .. } = parts;
+        if !matches!(version, Version::HTTP_10 | Version::HTTP_11) {
+            return Err(DownstreamFault::MalformedHead.into());
         }
-        let is_http10 = match version {
-            Version::HTTP_10 => true,
-            Version::HTTP_11 => false,
+        let target = if is_carried(&method) { Target::parse(&method, uri)? } else { return Err(not_carried()) };
+        Self::new(method, target, version, headers, false, hop)
+    }
+
+    /// As [`RequestHead::from_http1`], for a head that h2 has parsed. `has_body` says whether a body follows, which the
+    /// fields need not say.
+    pub fn from_http2(parts: request::Parts, has_body: bool, hop: &Hop) -> Result<Self, Fault> {
+        let request::Parts { method, uri, headers, .. } = parts;
+        let target = if is_carried(&method) { Target::of_http2(&method, uri)? } else { return Err(not_carried()) };
+        Self::new(method, target, Version::HTTP_2, headers, has_body, hop)
+    }
+
+    fn new(
+        method: Method,
+        target: Target,
+        version: Version,
+        mut headers: HeaderMap,
+        has_body: bool,
+        hop: &Hop,
+    ) -> Result<Self, Fault> {
+        let mut walk = Walk::new(&mut headers, &hop.identity.pseudonym);
+        let is_chunked = match (version, walk.framing()) {
+            (Version::HTTP_2, Framing::Sized) => has_body && !walk.has_length(),
+            (_, Framing::Sized) => false,
+            (Version::HTTP_11, Framing::Chunked) => true,
             _ => return Err(DownstreamFault::MalformedHead.into()),
         };
-        let target = Target::parse(&method, uri)?;
-        let mut walk = Walk::new(&mut headers, &hop.identity.pseudonym);
-        let is_chunked = match walk.framing() {
-            Framing::Sized => false,
-            Framing::Chunked if !is_http10 => true,
-            Framing::Chunked | Framing::Ambiguous => return Err(DownstreamFault::MalformedHead.into()),
-        };
-        let host = match walk.host_lines {
-            1 => headers.remove(header::HOST),
-            0 if is_http10 => None,
+        let host = match (version, walk.host_lines) {
+            (_, 1) => headers.remove(header::HOST),
+            (Version::HTTP_10, 0) => None,
+            // `:authority` takes the place of Host.
+            (Version::HTTP_2, 0) if target.authority.is_some() => None,
             _ => return Err(DownstreamFault::MalformedHead.into()),
         };
         let authority = effective_authority(target.authority, host.as_ref(), hop)?;
@@ -160,7 +177,11 @@ impl RequestHead {
     /// HTTP/1.0 request that has none.
     ///
     /// h2 takes it as it is: no field is connection-specific, and all four pseudo-headers are there.
-    pub fn into_http2(self, scheme: &Scheme, fallback: &Authority) -> Request<()> {
+    pub fn into_http2(mut self, scheme: &Scheme, fallback: &Authority) -> Request<()> {
+        if self.has_cookie_crumbs {
+            // They may be apart here, but many a service reads only one line.
+            join_cookies(&mut self.headers);
+        }
         let mut target = uri::Parts::default();
         target.scheme = Some(scheme.clone());
         target.authority = Some(self.authority.unwrap_or_else(|| fallback.clone()));
@@ -198,6 +219,15 @@ impl RequestHead {
         parts.headers = headers;
         parts
     }
+}
+
+/// Whether requests with this method go upstream.
+fn is_carried(method: &Method) -> bool {
+    !matches!(*method, Method::CONNECT | Method::TRACE)
+}
+
+fn not_carried() -> Fault {
+    DownstreamFault::MethodNotAllowed.into()
 }
 
 /// Whether a route may set this field: not what delimits the message or describes the connection.

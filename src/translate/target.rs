@@ -10,7 +10,7 @@ use crate::error::DownstreamFault;
 /// A target whose path is what goes upstream.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// Of an absolute-form target only: the authority and its scheme's port.
+    /// Of an absolute-form target, or an `:authority`: with its scheme's port.
     pub(super) authority: Option<(Authority, u16)>,
     /// Starts with `/`, or is `*` (OPTIONS only).
     pub(super) path: PathAndQuery,
@@ -28,16 +28,36 @@ impl Target {
             (None, None, Some(path)) if path.as_str().starts_with('/') => Ok(Self { authority: None, path }),
             (None, None, Some(path)) if path == "*" && method == Method::OPTIONS => Ok(Self { authority: None, path }),
             (Some(scheme), Some(authority), Some(path)) => {
-                let default_port = match scheme {
-                    _ if scheme == Scheme::HTTP => 80,
-                    _ if scheme == Scheme::HTTPS => 443,
-                    _ => return Err(DownstreamFault::MalformedHead),
-                };
+                let default_port = default_port(&scheme)?;
                 let path = with_path(method, &authority, path)?;
                 Ok(Self { authority: Some((authority, default_port)), path })
             }
             _ => Err(DownstreamFault::MalformedHead),
         }
+    }
+
+    /// Takes `:scheme`, `:authority` and `:path` apart, of which h2 has made a URI.
+    ///
+    /// # Errors
+    /// [`DownstreamFault::MalformedHead`] unless the scheme is `http` or `https` and the path starts with `/`, or is `*`
+    /// with OPTIONS. The authority has not been checked.
+    pub(super) fn of_http2(method: &Method, uri: Uri) -> Result<Self, DownstreamFault> {
+        let uri::Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
+        let path = path_and_query.ok_or(DownstreamFault::MalformedHead)?;
+        if !(path.as_str().starts_with('/') || path == "*" && method == Method::OPTIONS) {
+            return Err(DownstreamFault::MalformedHead);
+        }
+        // h2 drops the scheme where there is no authority.
+        let default_port = scheme.as_ref().map_or(Ok(80), default_port)?;
+        Ok(Self { authority: authority.map(|authority| (authority, default_port)), path })
+    }
+}
+
+fn default_port(scheme: &Scheme) -> Result<u16, DownstreamFault> {
+    match scheme {
+        _ if *scheme == Scheme::HTTP => Ok(80),
+        _ if *scheme == Scheme::HTTPS => Ok(443),
+        _ => Err(DownstreamFault::MalformedHead),
     }
 }
 

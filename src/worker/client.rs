@@ -1,6 +1,7 @@
 //! What one client connection, its request and their bodies share.
 //!
-//! One timer always holds the next thing that must not take too long, and the phase says what it is.
+//! One timer always holds the next thing that must not take too long, and the phase says what it is. An HTTP/2 connection
+//! runs many requests at once: each of its streams has a [`Client`] of its own, made by [`Client::stream`].
 //!
 //! Lives on one worker. Knows no sockets and no HTTP.
 
@@ -32,6 +33,8 @@ enum ClientPhase {
     Exchange,
     /// The head of its answer has been handed over.
     Answer,
+    /// An HTTP/2 connection: what it waits for its streams and whoever drives it know.
+    Streams,
 }
 
 /// One client connection, as its request and bodies see it.
@@ -64,18 +67,30 @@ pub(crate) struct Client {
     is_fresh: Cell<bool>,
     /// Until when a closing connection waits for a request that may be on its way.
     lingers_until: Cell<Option<Instant>>,
+    /// One stream of an HTTP/2 connection.
+    is_stream: bool,
 }
 
 impl Client {
     pub(crate) fn new(local: Rc<Local>, listener: Arc<ListenerShared>, peer: SocketAddr) -> Self {
-        let timer = Timer::new(&local.wheel);
-        timer.arm(Instant::now() + listener.settings.header_timeout);
+        let hop = local.hop(peer.ip().into(), &listener.settings);
+        let client = Self::with(local, listener, peer, hop, false);
+        client.timer.arm(Instant::now() + client.listener.settings.header_timeout);
+        client
+    }
+
+    /// For the requests of one stream after the other of this HTTP/2 connection.
+    pub(crate) fn stream(&self) -> Self {
+        Self::with(self.local.clone(), self.listener.clone(), self.peer, self.hop.clone(), true)
+    }
+
+    fn with(local: Rc<Local>, listener: Arc<ListenerShared>, peer: SocketAddr, hop: Hop, is_stream: bool) -> Self {
         Self {
-            hop: local.hop(peer.ip().into(), &listener.settings),
+            hop,
+            timer: Timer::new(&local.wheel),
             local,
             listener,
             peer,
-            timer,
             phase: Cell::new(ClientPhase::Head { is_timed: true }),
             is_progressed: Cell::new(false),
             stream_idle: Cell::new(None),
@@ -88,7 +103,19 @@ impl Client {
             is_being_parked: Cell::new(false),
             is_fresh: Cell::new(true),
             lingers_until: Cell::new(None),
+            is_stream,
         }
+    }
+
+    /// One stream of an HTTP/2 connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// The connection turns out to be one of HTTP/2.
+    pub(crate) fn carries_streams(&self) {
+        self.phase.set(ClientPhase::Streams);
+        self.timer.disarm();
     }
 
     /// A head is complete: its request starts.
@@ -97,6 +124,7 @@ impl Client {
         self.is_http10.set(version == Version::HTTP_10);
         self.request_end.set(None);
         self.stream_idle.set(None);
+        self.ended.set(None);
         self.timer.disarm();
     }
 
@@ -109,7 +137,17 @@ impl Client {
     pub(crate) fn exchange_ended(&self, now: Instant) {
         self.is_ended_by_close.set(false);
         self.request_end.set(None);
-        self.idles(now);
+        if self.is_stream {
+            // What is left of the answer has the time that an idle connection has, if no other.
+            self.stream_idle.set(self.stream_idle.get().or(Some(self.listener.settings.idle_timeout)));
+        } else {
+            self.idles(now);
+        }
+    }
+
+    /// Called when a stream's client takes nothing at the moment: true when that has lasted too long.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.is_out_of_time(self.stream_idle.get())
     }
 
     /// The idle time starts at `now`. A connection that may be parked is looked at once before its end.
@@ -230,7 +268,7 @@ impl Client {
     pub(crate) fn lingers(&self) -> bool {
         let is_silent = match self.phase.get() {
             ClientPhase::Exchange => return false,
-            ClientPhase::Answer => false,
+            ClientPhase::Answer | ClientPhase::Streams => false,
             // The last answer may still be on its way out.
             ClientPhase::Idle { .. } => !self.is_writing.get(),
             ClientPhase::Head { .. } => self.is_fresh.get(),
@@ -276,6 +314,9 @@ impl Client {
     /// The client takes no bytes at the moment.
     fn stalls(&self) {
         self.is_writing.set(true);
+        if self.phase.get() == ClientPhase::Streams {
+            return;
+        }
         self.stays_as_it_is();
         if self.is_progressed.replace(false) {
             self.arm(Instant::now(), self.stream_idle.get());
@@ -308,7 +349,7 @@ impl Client {
             ClientPhase::Idle { until: None } if self.is_writing.get() => Expiry::Stalled,
             ClientPhase::Idle { until: None } => Expiry::Idle,
             ClientPhase::Head { .. } => Expiry::Head,
-            ClientPhase::Exchange | ClientPhase::Answer => Expiry::Stalled,
+            ClientPhase::Exchange | ClientPhase::Answer | ClientPhase::Streams => Expiry::Stalled,
         }
     }
 }

@@ -1,10 +1,16 @@
-//! One client connection: hyper's HTTP/1.1 server with our limits, timeouts and rules for closing.
+//! One client connection: HTTP/1.1 by hyper's server, with our limits, timeouts and rules for closing, or [`http2`].
 //!
 //! hyper is there only while the client is active. A connection that has been idle for a while, or has sent nothing yet,
 //! is parked: only its socket and what the worker knows of it are kept, and hyper begins anew when something comes.
 //!
-//! Lives on one worker. RFC 9112 §9.
+//! Lives on one worker. RFC 9112 §9, RFC 9113 §3.3.
 
+mod frames;
+mod http2;
+mod preface;
+mod stream;
+
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,10 +32,12 @@ use super::admission::{ConnectionPermit, ListenerShared};
 use super::client::{Client, Expiry};
 use super::exchange::Exchange;
 use super::local::{Load, Local, Registration};
+use super::request_body::ClientBody;
 use super::socket::{ClientIo, ClientSocket};
 use super::transport::Transport;
 use crate::error::DownstreamFault;
 use crate::metrics::Gauge;
+use preface::Spoken;
 
 /// Serves one client connection to its end.
 pub(crate) fn serve(
@@ -90,11 +98,32 @@ impl Connection {
 
 /// Serves requests until the connection ends, or is to be parked: then its socket comes back.
 async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<ClientSocket> {
+    let mut unread = Bytes::new();
+    if client.is_fresh() {
+        let mut io = ClientIo::new(socket, unread);
+        match preface::detect(&client, &mut io).await {
+            Ok(Spoken::Http1(bytes)) => (socket, unread) = (io.socket, bytes),
+            Ok(Spoken::Http2(bytes)) => {
+                Box::pin(http2::serve(client, ClientIo::new(io.socket, bytes))).await;
+                return None;
+            }
+            Ok(Spoken::Nothing) => return Some(io.socket),
+            Ok(Spoken::Late) => {
+                late_head(&client, &mut io.socket);
+                return None;
+            }
+            Err(error) => {
+                tracing::debug!(peer = %client.peer, %error, "client connection ended");
+                return None;
+            }
+        }
+    }
     let service = service_fn({
         let client = client.clone();
         move |request| {
             client.set_reusable(is_reusable_after(&request));
-            super::forward::forward(client.clone(), request)
+            let client = client.clone();
+            async move { Ok::<_, Infallible>(super::forward::forward(client, request.map(ClientBody::Http1)).await) }
         }
     });
     let settings = &client.listener.settings;
@@ -112,7 +141,6 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
         .max_header_size(settings.header_bytes_max)
         .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES))
         .auto_date_header(false);
-    let mut unread = Bytes::new();
     loop {
         let io = TokioIo::new(ClientIo::new(socket, unread));
         let mut connection = server.serve_connection(io, &service);
@@ -128,8 +156,6 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
             }
             let expiry = match polled {
                 Poll::Ready(result) => return Poll::Ready(End::Closed(result)),
-                // The runtime takes accepted sockets to be readable; this one was not.
-                Poll::Pending if client.is_fresh() => Expiry::Park,
                 Poll::Pending if client.timer.is_expired() => client.expiry(),
                 Poll::Pending => return Poll::Pending,
             };
@@ -160,9 +186,7 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
             End::Closed(Err(error)) => head_fault(&client, &error),
             End::Expired(Expiry::Stalled) => client.ended.set(Some(client.stall_fault())),
             End::Expired(Expiry::Head) => {
-                tell_fault(&client, DownstreamFault::HeadTimeout);
-                // One try: a client that is slow to write may be slow to read.
-                connection.into_parts().io.into_inner().socket.write_some(HEAD_TIMEOUT_ANSWER);
+                late_head(&client, &mut connection.into_parts().io.into_inner().socket);
             }
         }
         return None;
@@ -216,6 +240,13 @@ fn head_fault(client: &Client, error: &hyper::Error) {
     } else {
         tracing::debug!(peer = %client.peer, %error, "client connection ended");
     }
+}
+
+/// A part of a head has come, and the rest has not.
+fn late_head(client: &Client, socket: &mut ClientSocket) {
+    tell_fault(client, DownstreamFault::HeadTimeout);
+    // One try: a client that is slow to write may be slow to read.
+    socket.write_some(HEAD_TIMEOUT_ANSWER);
 }
 
 fn tell_fault(client: &Client, fault: DownstreamFault) {

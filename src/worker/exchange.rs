@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::HOST;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::Instant;
 
@@ -77,6 +78,13 @@ struct Told {
     uri: Uri,
     host: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
+}
+
+impl Told {
+    fn host(&self) -> &str {
+        let of_target = || self.uri.authority().map_or("", Authority::as_str);
+        self.host.as_ref().map_or_else(of_target, |host| text(Some(host)))
+    }
 }
 
 impl Exchange {
@@ -162,7 +170,7 @@ impl Drop for Exchange {
         self.local.log(&Outcome {
             client: self.client,
             method: self.method.as_str(),
-            host: told.map_or("", |told| text(told.host.as_ref())),
+            host: told.map_or("", Told::host),
             path: told.map_or("", |told| told.uri.path_and_query().map_or("", |path| path.as_str())),
             route: self.route.as_ref().map_or("", |route| route.name.as_str()),
             upstream: self.route.as_ref().map_or("", |route| route.upstream.name.as_str()),

@@ -5,13 +5,11 @@
 //!
 //! Lives on one worker. RFC 9110 §7, RFC 9209.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 
 use super::acquire::{Before, Place, acquire};
@@ -20,35 +18,42 @@ use super::call::{Answer, Attempt, Call, Failed};
 use super::client::Client;
 use super::exchange::{Exchange, Phase};
 use super::lane::Lane;
-use super::request_body::RequestBody;
+use super::request_body::{ClientBody, RequestBody};
 use super::respond::respond;
 use super::retry::Tries;
 use crate::error::{DownstreamFault, Fault, Proof, ProxyFault};
 use crate::translate::{HeadCopy, RequestHead};
 
 /// Answers one request: with the upstream's answer, or with the fault's row of the table.
-pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<RelayBody>, Infallible> {
+pub(crate) async fn forward(client: Rc<Client>, request: Request<ClientBody>) -> Response<RelayBody> {
     let start = Instant::now();
     client.exchange_began(request.version());
     let asking = client.hop.client_of(request.headers());
     let mut exchange = Exchange::begin(client.local.clone(), asking, start);
     exchange.tell(request.method(), request.uri(), request.headers());
     let walked = walk(&client, request, &mut exchange).await;
-    Ok(match walked {
+    match walked {
         Ok(answer) => answer.relay(client, exchange),
         Err(fault) => respond(client, exchange, fault),
-    })
+    }
 }
 
-async fn walk(client: &Rc<Client>, request: Request<Incoming>, exchange: &mut Exchange) -> Result<Answer, Fault> {
+async fn walk(client: &Rc<Client>, request: Request<ClientBody>, exchange: &mut Exchange) -> Result<Answer, Fault> {
     let (parts, incoming) = request.into_parts();
+    // hyper and h2 limit what they know of: h2 counts bytes only.
+    if parts.headers.len() > client.listener.settings.headers_max {
+        return Err(DownstreamFault::HeadTooLarge.into());
+    }
     let body_bytes_max = client.listener.settings.body_bytes_max;
     if let (Some(max), Some(length)) = (body_bytes_max, incoming.size_hint().exact())
         && length > max
     {
         return Err(DownstreamFault::BodyTooLarge.into());
     }
-    let mut head = RequestHead::from_http1(parts, &client.hop)?;
+    let mut head = match parts.version {
+        Version::HTTP_2 => RequestHead::from_http2(parts, !incoming.is_end_stream(), &client.hop)?,
+        _ => RequestHead::from_http1(parts, &client.hop)?,
+    };
     let routing = client.local.routing();
     let route = routing.table.find(&head).ok_or(ProxyFault::NoRoute)?.clone();
     exchange.route = Some(route.clone());

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use crate::translate;
 
 /// A request body, piece by piece.
 pub(crate) struct RequestBody {
-    incoming: Incoming,
+    incoming: ClientBody,
     /// Bytes that may still come.
     left: u64,
     received_bytes: Arc<AtomicU64>,
@@ -37,6 +38,75 @@ pub(crate) struct RequestBody {
     is_last_attempt: bool,
 }
 
+/// What a client sends behind a head.
+pub(crate) enum ClientBody {
+    Http1(Incoming),
+    Http2(RecvStream, SizeHint),
+}
+
+impl ClientBody {
+    /// `length` is what the head says of it.
+    pub(crate) fn http2(stream: RecvStream, length: Option<u64>) -> Self {
+        let hint = match length {
+            _ if stream.is_end_stream() => SizeHint::with_exact(0),
+            Some(length) => SizeHint::with_exact(length),
+            None => SizeHint::default(),
+        };
+        Self::Http2(stream, hint)
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|_| Broken),
+            Self::Http2(stream, hint) => loop {
+                let frame = match ready!(stream.poll_data(cx)) {
+                    Some(Ok(data)) => {
+                        // Asked for only when the last piece has gone on, so the window follows who takes it. Fails for a
+                        // stream that is gone, which the next poll tells.
+                        _ = stream.flow_control().release_capacity(data.len());
+                        if data.is_empty() && !stream.is_end_stream() {
+                            continue;
+                        }
+                        if let Some(left) = hint.exact() {
+                            *hint = SizeHint::with_exact(left.saturating_sub(data.len() as u64));
+                        }
+                        Some(Ok(Frame::data(data)))
+                    }
+                    Some(Err(_)) => Some(Err(Broken)),
+                    None => ready!(stream.poll_trailers(cx))
+                        .map(|fields| fields.map(Frame::trailers))
+                        .map_err(|_| Broken)
+                        .transpose(),
+                };
+                return Poll::Ready(frame);
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http2(stream, _) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http2(_, hint) => *hint,
+        }
+    }
+}
+
+/// The client has broken its body off.
+#[derive(Debug)]
+pub(crate) struct Broken;
+
 /// What comes next.
 #[derive(Debug)]
 pub(crate) enum Piece {
@@ -48,7 +118,7 @@ pub(crate) enum Piece {
 
 impl RequestBody {
     /// At most `bytes_max` bytes may come.
-    pub(crate) fn new(incoming: Incoming, bytes_max: Option<u64>, budget: &Arc<ReplayBudget>) -> Self {
+    pub(crate) fn new(incoming: ClientBody, bytes_max: Option<u64>, budget: &Arc<ReplayBudget>) -> Self {
         let may_fit = incoming.size_hint().lower() <= KEPT_BYTES_MAX as u64;
         Self {
             incoming,

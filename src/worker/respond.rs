@@ -29,7 +29,7 @@ pub(crate) fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fa
     if answer.is_closing {
         client.set_reusable(false);
     }
-    let date = client.local.date();
+    let (date, is_stream) = (client.local.date(), client.is_stream());
     let mut response = Response::new(RelayBody::own(client, exchange, body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -48,7 +48,8 @@ pub(crate) fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fa
     if fault == Fault::Downstream(DownstreamFault::MethodNotAllowed) {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    if answer.is_closing {
+    // A stream ends by itself, and leaves the others alone.
+    if answer.is_closing && !is_stream {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

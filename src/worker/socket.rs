@@ -86,6 +86,10 @@ impl AsyncRead for ClientIo {
             let length = self.unread.len().min(buf.remaining());
             buf.put_slice(&self.unread[..length]);
             self.unread.advance(length);
+            if self.unread.is_empty() {
+                // An empty slice would keep its buffer.
+                self.unread = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

@@ -31,7 +31,7 @@ const PURE: &[&str] = &["config", "error", "route", "balance", "translate"];
 /// others may use it, and it may use only leaves.
 const WORKER: &[(&str, &[&str])] = &[
     ("listener", &["crew", "downstream", "local"]),
-    ("downstream", &["client", "exchange", "forward", "local", "socket"]),
+    ("downstream", &["body", "client", "exchange", "forward", "local", "socket"]),
     ("socket", &["client"]),
     ("forward", &["acquire", "body", "call", "client", "exchange", "respond"]),
     ("call", &["body", "client", "exchange", "exclusive", "http1", "mux", "routing", "stream", "tunnel", "upload"]),

@@ -10,6 +10,5 @@ mod check;
 mod demo;
 mod pages;
 mod probe;
-mod recipes;
 mod serve;
 mod service;

@@ -74,12 +74,14 @@ prop_compose! {
         (header_timeout, idle_timeout) in (times(1), times(1)),
         header_bytes_max in 8192usize..(1 << 20),
         headers_max in 8usize..1024,
+        streams_max in 1u32..10_000,
         body_bytes_max in of(0u64..(1 << 50)),
         trusted in vec(trusted_peers(), 0..4),
     ) -> Listener {
         let address = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
         Listener {
-            name, address, max_connections, header_timeout, idle_timeout, header_bytes_max, headers_max, body_bytes_max,
+            name, address, max_connections, header_timeout, idle_timeout, header_bytes_max, headers_max, streams_max,
+            body_bytes_max,
             trust_forwarded_from: trusted.into(),
         }
     }
@@ -242,6 +244,7 @@ listeners:
     limits:
       header_bytes: 64KiB
       headers: 100
+      streams: 100
       body_bytes: unlimited
 routes:
   - name: route-1

@@ -1,14 +1,19 @@
-//! Clients, on the test's runtime: a well-behaved HTTP/1.1 one, and one that sends any bytes.
+//! Clients, on the test's runtime: a well-behaved one of each HTTP, one that sends any bytes, and one that sends any frames.
 
 mod h1;
+mod h2;
 mod raw;
 
 use std::net::{IpAddr, SocketAddr};
 
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 pub use self::h1::Client;
+pub use self::h2::Client as H2Client;
 pub use self::raw::RawClient;
+use super::scripted::frame::{SETTINGS, encode};
+use super::scripted::{PREFACE, Peer};
 use super::watched::within;
 use super::wire::{Socket, Wire};
 
@@ -25,6 +30,35 @@ pub async fn h1_from(source: IpAddr, address: SocketAddr) -> Client {
 
 pub async fn h1_tls(address: SocketAddr, connector: &TlsConnector) -> Client {
     Client::new(tls(address, connector).await, format!("localhost:{}", address.port()))
+}
+
+/// Opens an HTTP/2 connection with prior knowledge.
+pub async fn h2(address: SocketAddr) -> H2Client {
+    h2_with(address, |_| {}).await
+}
+
+/// As [`h2`], with settings of its own.
+pub async fn h2_with(address: SocketAddr, set: impl FnOnce(&mut ::h2::client::Builder)) -> H2Client {
+    let socket = within("connection", Socket::connect(address)).await.expect("the address accepts");
+    H2Client::with(socket, format!("http://{address}"), set).await
+}
+
+/// Opens an HTTP/2 connection over TLS; `connector` has to offer `h2`.
+pub async fn h2_tls(address: SocketAddr, connector: &TlsConnector) -> H2Client {
+    let socket =
+        within("TLS handshake", Socket::connect_tls(address, connector)).await.expect("the handshake succeeds");
+    H2Client::new(socket, format!("https://localhost:{}", address.port())).await
+}
+
+/// Opens an HTTP/2 connection frame by frame; preface and SETTINGS have been exchanged.
+pub async fn frames(address: SocketAddr) -> Peer {
+    let stream = within("connection", TcpStream::connect(address)).await.expect("the address accepts");
+    stream.set_nodelay(true).unwrap();
+    let mut peer = Peer::client(stream);
+    peer.raw(PREFACE).await;
+    peer.raw(encode(SETTINGS, 0, 0, &[])).await;
+    peer.expect_settings().await;
+    peer
 }
 
 /// Opens a connection that sends whatever bytes it is given.

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
 
+pub use self::connection::PREFACE;
 pub use self::frame::{Frame, Head};
 pub use self::peer::Peer;
 use super::watched::within;

@@ -35,9 +35,14 @@ impl Writer {
 }
 
 /// Reads until the connection ends, and reports that too.
-pub async fn read(mut half: OwnedReadHalf, writer: Arc<Writer>, frames: mpsc::UnboundedSender<Frame>) {
+pub async fn read(
+    mut half: OwnedReadHalf,
+    has_preface: bool,
+    writer: Arc<Writer>,
+    frames: mpsc::UnboundedSender<Frame>,
+) {
     let mut preface = [0; PREFACE.len()];
-    if half.read_exact(&mut preface).await.is_ok() {
+    if has_preface && half.read_exact(&mut preface).await.is_ok() {
         assert_eq!(preface.escape_ascii().to_string(), PREFACE.escape_ascii().to_string());
         _ = frames.send(Frame::Preface);
     }

@@ -22,7 +22,7 @@ use super::{Frame, Head};
 use crate::harness::origin::reset_on_close;
 use crate::harness::watched::BOUND;
 
-/// One connection from the proxy.
+/// One connection from the proxy, or to it.
 pub struct Peer {
     writer: Arc<Writer>,
     frames: mpsc::UnboundedReceiver<Frame>,
@@ -33,7 +33,17 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// The service's end: the proxy begins with its preface.
     pub fn new(stream: TcpStream) -> Self {
+        Self::with(stream, true)
+    }
+
+    /// A client's end. Nothing is sent yet, not even the preface.
+    pub fn client(stream: TcpStream) -> Self {
+        Self::with(stream, false)
+    }
+
+    fn with(stream: TcpStream, has_preface: bool) -> Self {
         let (read_half, write_half) = stream.into_split();
         let writer = Arc::new(Writer {
             half: Mutex::new(Some(write_half)),
@@ -43,7 +53,7 @@ impl Peer {
             hears_again: Notify::new(),
         });
         let (sender, frames) = mpsc::unbounded_channel();
-        let reader = tokio::spawn(connection::read(read_half, writer.clone(), sender));
+        let reader = tokio::spawn(connection::read(read_half, has_preface, writer.clone(), sender));
         Self { writer, frames, waiting: VecDeque::new(), reader, pings_sent: 0 }
     }
 
