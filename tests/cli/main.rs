@@ -10,5 +10,6 @@ mod check;
 mod demo;
 mod pages;
 mod probe;
+mod recipes;
 mod serve;
 mod service;

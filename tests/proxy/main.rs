@@ -21,6 +21,7 @@ mod multiplex;
 mod parking;
 mod ping;
 mod pool;
+mod recipes;
 mod reload;
 mod retries;
 mod selftest;

@@ -23,23 +23,32 @@ use super::wire::Response;
 ///
 /// Panics with the diagnostics if the text is not valid: use [`trunkline::config`] itself to test those.
 pub fn with(yaml: &str) -> Proxy {
+    with_variables(yaml, Vec::new())
+}
+
+/// As [`with`], from a text with variables.
+pub fn with_variables(yaml: &str, variables: Vec<(&str, &str)>) -> Proxy {
     said::listen();
+    let variables: BTreeMap<String, String> =
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let text = completed(yaml);
-    let config = read(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    let config = read(&text, &variables).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     let listener = config.listeners[0].name.clone();
     let next = Arc::new(Mutex::new(text.clone()));
     let reader: Reader = Box::new({
         let next = next.clone();
-        move || read(&next.lock().unwrap())
+        move || read(&next.lock().unwrap(), &variables)
     });
     let started = block_within("started proxy", move || Process::start_with(config, Some(reader), false));
     let process = started.unwrap_or_else(|error| panic!("{error}\n{text}"));
     Proxy { process: Some(process), listener, next }
 }
 
-fn read(text: &str) -> Result<Config, String> {
+fn read(text: &str, variables: &BTreeMap<String, String>) -> Result<Config, String> {
     let source = Source::new("test.yaml", text);
-    load(&source, &|_| None).map(|(config, _warnings)| config).map_err(|errors| errors.to_string())
+    load(&source, &|name| variables.get(name).cloned())
+        .map(|(config, _warnings)| config)
+        .map_err(|errors| errors.to_string())
 }
 
 /// `yaml` with what tests leave out.

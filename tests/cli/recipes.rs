@@ -1,0 +1,29 @@
+//! `config/recipes`: every file there is right as it stands, with its defaults.
+
+use std::path::Path;
+
+use crate::binary::Folder;
+
+#[test]
+fn every_recipe_is_accepted_by_check() {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&recipes).expect("the folder of the recipes") {
+        let path = entry.expect("a file of the folder").path();
+        let said = Folder::new().run(&["check", "--config", &path.display().to_string()]);
+        assert_eq!(said.code, Some(0), "{}: {}", path.display(), said.stderr);
+        names.push(path.file_stem().expect("a name").to_string_lossy().into_owned());
+    }
+    names.sort();
+    assert_eq!(names, ["long-poll", "uploads"]);
+}
+
+#[test]
+fn the_readme_explains_every_recipe() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    for entry in std::fs::read_dir(root.join("config/recipes")).expect("the folder of the recipes") {
+        let name = entry.expect("a file of the folder").file_name().to_string_lossy().into_owned();
+        assert!(readme.contains(&format!("(config/recipes/{name})")), "README.md does not link config/recipes/{name}");
+    }
+}

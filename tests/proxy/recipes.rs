@@ -1,0 +1,20 @@
+//! The files of `config/recipes`, each doing what it is for.
+//!
+//! Every file is loaded as it is: addresses and the one value that a test cannot wait for come from its variables.
+
+mod bodies;
+
+use std::path::Path;
+
+use crate::harness::proxy::{self, Proxy};
+
+/// Starts the proxy with a recipe; `LISTEN` is a free port unless the variables say something else.
+fn recipe(name: &str, variables: &[(&str, &str)]) -> Proxy {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes").join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let variables = [variables, &[("LISTEN", "127.0.0.1:0")]].concat();
+    for (variable, _) in &variables {
+        assert!(text.contains(&format!("${{{variable}:-")), "{name} has no variable {variable}");
+    }
+    proxy::with_variables(&text, variables)
+}
