@@ -5,6 +5,7 @@ pub mod chromium;
 pub mod curl;
 pub mod files;
 pub mod h2load;
+pub mod nghttp;
 pub mod nghttpd;
 pub mod nginx;
 pub mod process;

@@ -11,7 +11,9 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
 
 mod browser;
+mod clients;
 mod exchanges;
+mod grpc;
 mod harness;
 mod life;
 mod load;

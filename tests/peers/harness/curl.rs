@@ -1,7 +1,9 @@
 //! curl as a client: one request each.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
 
 use super::{BOUND, programs};
 
@@ -27,12 +29,23 @@ pub fn curl(arguments: &[&str], stdin: &[u8]) -> Answer {
     let folder = tempfile::tempdir().unwrap();
     let heads = folder.path().join("heads");
     let body = folder.path().join("body");
+    let output = run(&folder, arguments, stdin);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "curl {arguments:?}: {errors}");
+    Answer {
+        status: String::from_utf8_lossy(&output.stdout).parse().expect("curl writes the status"),
+        heads: std::fs::read_to_string(heads).unwrap_or_default(),
+        body: std::fs::read(body).unwrap_or_default(),
+    }
+}
+
+fn run(folder: &TempDir, arguments: &[&str], stdin: &[u8]) -> Output {
     let mut child = Command::new(programs::path("curl"))
         .args(["--disable", "--silent", "--show-error", "--max-time", &BOUND.as_secs().to_string()])
         .args(["--noproxy", "*", "--write-out", "%{http_code}", "--dump-header"])
-        .arg(&heads)
+        .arg(folder.path().join("heads"))
         .arg("--output")
-        .arg(&body)
+        .arg(folder.path().join("body"))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -41,12 +54,5 @@ pub fn curl(arguments: &[&str], stdin: &[u8]) -> Answer {
         .unwrap();
     // A curl that has no use for its stdin closes it.
     _ = child.stdin.take().expect("stdin is piped").write_all(stdin);
-    let output = child.wait_with_output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "curl {arguments:?}: {errors}");
-    Answer {
-        status: String::from_utf8_lossy(&output.stdout).parse().expect("curl writes the status"),
-        heads: std::fs::read_to_string(heads).unwrap_or_default(),
-        body: std::fs::read(body).unwrap_or_default(),
-    }
+    child.wait_with_output().unwrap()
 }

@@ -12,7 +12,8 @@ use super::process::Process;
 /// A running `trunkline`, written as its listener's address; dropping it kills it.
 pub struct Proxy {
     process: Process,
-    address: SocketAddr,
+    /// `None` on a Unix socket.
+    address: Option<SocketAddr>,
     _folder: Option<TempDir>,
 }
 
@@ -23,7 +24,7 @@ impl Proxy {
         Self::start(Command::new(BINARY).arg("proxy").args(options), None)
     }
 
-    /// `trunkline run` with a file of this text, which should listen on 127.0.0.1:0.
+    /// `trunkline run` with a file of this text, which should listen on 127.0.0.1:0 or a Unix socket.
     pub fn run(yaml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trunkline.yaml");
@@ -34,8 +35,8 @@ impl Proxy {
     fn start(command: &mut Command, folder: Option<TempDir>) -> Self {
         // Nothing of the tester's own TRUNKLINE_ variables.
         let mut process = Process::start("trunkline", command.env_clear());
-        let address = process.wait_for_line("listener", |line| {
-            let (_, address) = line.split_once(" serving ")?.1.split_once("127.0.0.1:")?;
+        let serving = process.wait_for_line("listener", |line| Some(line.split_once(" serving ")?.1.to_owned()));
+        let address = serving.split_once("127.0.0.1:").and_then(|(_, address)| {
             let port: String = address.chars().take_while(char::is_ascii_digit).collect();
             Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)))
         });
@@ -47,12 +48,16 @@ impl Proxy {
     }
 
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.address().port()
     }
 
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.address())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address.expect("a listener on 127.0.0.1")
     }
 
     /// Waits for a line of its log with this text.
@@ -101,7 +106,7 @@ impl Proxy {
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
+        self.address().fmt(f)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The scripts of tests/peers/scripts, run by the Python of the virtual environment that `make peers` has made.
 //!
-//! What a script has to say is lines of JSON.
+//! What a script has to say is a line of JSON: the only one of a client, the first one of a service.
 
 use std::process::Command;
 
@@ -41,6 +41,20 @@ impl Script {
     /// All lines of JSON that it has written.
     pub fn lines(&self) -> Vec<Value> {
         self.process.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// Runs a client to its end and returns what it says.
+#[track_caller]
+pub fn run(name: &str, arguments: &[&str]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(name, &mut command(name, arguments, &folder));
+    let status = process.wait();
+    let text = process.text();
+    let said = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    match said {
+        Some(said) if status.success() => said,
+        _ => panic!("{name} {arguments:?}: {status}\n{text}"),
     }
 }
 

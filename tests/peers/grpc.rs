@@ -1,0 +1,31 @@
+//! Both ends of gRPC by PyPI's grpcio: every kind of call and every way to end one.
+
+use serde_json::json;
+
+use crate::harness::poll;
+use crate::harness::programs::are_installed;
+use crate::harness::proxy::Proxy;
+use crate::harness::python::{PYTHON, Script, run};
+
+#[test]
+fn grpc_calls_of_every_kind_work_and_pings_are_never_too_many() {
+    if !are_installed(&[PYTHON]) {
+        return;
+    }
+    let service = Script::start("grpc_service.py", &[]);
+    // The service hangs up at the third ping within five minutes of silence, and calls fall silent for two seconds.
+    let mut proxy = Proxy::run(&format!(
+        "listeners: [{{ name: http, address: 127.0.0.1:0 }}]\nupstreams:\n  service:\n    endpoints: [h2c://127.0.0.1:{}]\n    \
+         pool: {{ ping: {{ interval: 200ms, timeout: 5s }} }}\n",
+        service.port("port"),
+    ));
+    let said = run("grpc_calls.py", &[&proxy.to_string()]);
+    assert_eq!(said["failed"], json!([]), "{}", proxy.log());
+    assert!(said["calls"].as_u64() >= Some(14), "{said}");
+    // One call's deadline passed, another one was given up: the service was told of both.
+    let cancelled = || service.lines().iter().filter(|line| line["cancelled"] == true).count();
+    poll("calls that were cancelled at the service", || (cancelled() == 2).then_some(()));
+    proxy.stop();
+    // A connection that the service had ended for its pings would have cut the call that was silent.
+    assert!(proxy.failures().is_empty(), "{:?}", proxy.failures());
+}
