@@ -114,6 +114,7 @@ fn outcome() -> Outcome<'static> {
     Outcome {
         client: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
         method: "GET",
+        protocol: "HTTP/1.1",
         host: "api.example.com",
         path: "/v1/items/4711?fields=name,price",
         route: "reads",

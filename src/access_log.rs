@@ -29,6 +29,8 @@ const QUEUE_BUFFERS: usize = 64;
 pub struct Outcome<'a> {
     pub client: ClientAddress,
     pub method: &'a str,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`: what the client spoke. Empty if its head could not be read.
+    pub protocol: &'static str,
     pub host: &'a str,
     /// Path and query as received.
     pub path: &'a str,
@@ -200,6 +202,7 @@ fn json_line(line: &mut Vec<u8>, outcome: &Outcome<'_>) {
     line.push(b'"');
     let _ = write!(line, ",\"client\":\"{}\"", outcome.client);
     json_text(line, "method", outcome.method);
+    json_text(line, "protocol", outcome.protocol);
     json_text(line, "host", outcome.host);
     json_text(line, "path", outcome.path);
     json_number(line, "status", u64::from(outcome.status));
@@ -329,6 +332,7 @@ mod tests {
         Outcome {
             client: std::net::IpAddr::from([127, 0, 0, 1]).into(),
             method: "GET",
+            protocol: "HTTP/1.1",
             host: "a.example",
             path: "/x\r\n\u{1b}[31m\"\\",
             route: "r",

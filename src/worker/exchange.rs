@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use tokio::time::Instant;
 
 use super::local::Local;
@@ -69,6 +69,8 @@ pub(crate) struct Exchange {
     /// What the access log says of the head; absent when it is off.
     told: Option<Told>,
     method: Method,
+    /// Absent for a head that could not be read.
+    version: Option<Version>,
     request_id: Option<HeaderValue>,
     /// Set when the whole answer has been handed over.
     end: Option<Instant>,
@@ -110,20 +112,23 @@ impl Exchange {
             sent_bytes: 0,
             told: None,
             method: Method::GET,
+            version: None,
             request_id: None,
             end: None,
         })
     }
 
     /// Keeps what the access log will want to say of the head.
-    pub(crate) fn tell(&mut self, method: &Method, uri: &Uri, headers: &HeaderMap) {
-        self.method = method.clone();
+    pub(crate) fn tell<B>(&mut self, request: &Request<B>) {
+        let headers = request.headers();
+        self.method = request.method().clone();
+        self.version = Some(request.version());
         self.request_id = headers.get(X_REQUEST_ID).cloned();
         if !self.local.is_logging() {
             return;
         }
         self.told = Some(Told {
-            uri: uri.clone(),
+            uri: request.uri().clone(),
             host: headers.get(HOST).cloned(),
             traceparent: headers.get(TRACEPARENT).cloned(),
         });
@@ -170,6 +175,7 @@ impl Drop for Exchange {
         self.local.log(&Outcome {
             client: self.client,
             method: self.method.as_str(),
+            protocol: self.version.map_or("", protocol),
             host: told.map_or("", Told::host),
             path: told.map_or("", |told| told.uri.path_and_query().map_or("", |path| path.as_str())),
             route: self.route.as_ref().map_or("", |route| route.name.as_str()),
@@ -189,6 +195,14 @@ impl Drop for Exchange {
             request_id: text(self.request_id.as_ref()),
             traceparent: told.map_or("", |told| text(told.traceparent.as_ref())),
         });
+    }
+}
+
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn forward(client: Rc<Client>, request: Request<ClientBody>) ->
     client.exchange_began(request.version());
     let asking = client.hop.client_of(request.headers());
     let mut exchange = Exchange::begin(client.local.clone(), asking, start);
-    exchange.tell(request.method(), request.uri(), request.headers());
+    exchange.tell(&request);
     let walked = walk(&client, request, &mut exchange).await;
     match walked {
         Ok(answer) => answer.relay(client, exchange),

@@ -159,3 +159,22 @@ async fn a_cut_answer_is_reset_and_never_ends_cleanly() {
     assert_eq!((answer.status(), answer.header("proxy-status")), (502, "trunkline; error=http_response_incomplete"));
     assert!(!answer.head.headers().contains_key("connection"));
 }
+
+#[tokio::test]
+async fn the_access_log_says_what_the_client_spoke() {
+    let origin = origin::h2().start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let logs = format!("logs: {{ access: {{ only: all, output: {} }} }}", file.path().display());
+    let mut proxy = proxy::with(&format!("upstream: h2c://{origin}\n{logs}"));
+    let client = client::h2(proxy.address()).await;
+    let request = client.request("http://example.com/status/200?a=b").body(Bytes::new()).unwrap();
+    assert_eq!(client.send(request).await.unwrap().status(), 200);
+    drop(client);
+    proxy.stop().await;
+    let log = std::fs::read_to_string(file.path()).unwrap();
+    let line: serde_json::Value = serde_json::from_str(log.trim_end()).unwrap();
+    assert_eq!(
+        (&line["protocol"], &line["host"], &line["path"], &line["phase"]),
+        (&"HTTP/2".into(), &"example.com".into(), &"/status/200?a=b".into(), &"done".into())
+    );
+}
