@@ -94,6 +94,10 @@ pub struct Route {
     /// The name of an [`Upstream`] of the same [`Config`].
     pub upstream: String,
     pub timeouts: RouteTimeouts,
+    /// A comment to the client of an event stream whose service has been silent for so long; `None`, the default: none.
+    pub heartbeat: Option<Duration>,
+    /// When the clients of event streams that a drain ends come back.
+    pub reconnect: Reconnect,
     /// `None`: only what was provably not processed is sent again. The default.
     pub retry: Option<Retry>,
     /// Fields removed from, then set on, the request that goes upstream.
@@ -124,6 +128,15 @@ pub struct RouteTimeouts {
     pub stream_idle: Option<Duration>,
     /// The whole exchange from head to last byte; `None`, the default: no limit.
     pub request: Option<Duration>,
+}
+
+/// When the client of an event stream that we end is to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reconnect {
+    /// When it likes. The default.
+    Client,
+    /// It is told to, after a time that is not the same for all, within the shutdown's timeout.
+    Spread,
 }
 
 /// When a request is tried again although the service may have seen it; says `when`, or has a time, or both.

@@ -136,7 +136,12 @@ impl Applied {
     /// Lets go of what keeps the access log's writer waiting.
     fn retire_sink(&mut self) {
         let (sink, _) = access_log::none();
-        self.snapshot = Arc::new(Snapshot { routes: Vec::new(), upstreams: Vec::new(), access: sink.clone() });
+        self.snapshot = Arc::new(Snapshot {
+            routes: Vec::new(),
+            upstreams: Vec::new(),
+            drain_timeout: Duration::ZERO,
+            access: sink.clone(),
+        });
         self.sink = sink;
     }
 }

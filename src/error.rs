@@ -5,7 +5,9 @@
 //!
 //! Pure: no tokio, no hyper. RFC 9110 §15, RFC 9209 §2.3.
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::grpc::{self, Status};
 
 /// Why an exchange did not go as the client asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +97,8 @@ pub struct Answer {
     pub status: Option<StatusCode>,
     /// What the access log shows as status: `status`, or 499 for a client that went away.
     pub logged_status: u16,
+    /// What a gRPC caller is told instead.
+    pub grpc_status: Status,
     /// RFC 9209 §2.3 error type.
     pub proxy_status: Option<&'static str>,
     /// The fault's name in metrics and logs.
@@ -285,7 +289,9 @@ impl ProxyFault {
             .retry_after(),
             Self::RequestTimeout => row(504, "http_response_timeout", "request_timeout", "The request took too long."),
             Self::Draining => row(503, "proxy_internal_response", "draining", "The proxy is shutting down.").closing(),
-            Self::Loop => row(502, "proxy_loop_detected", "loop", "The request passed here before."),
+            Self::Loop => {
+                row(502, "proxy_loop_detected", "loop", "The request passed here before.").grpc(Status::Internal)
+            }
             Self::Internal => row(500, "proxy_internal_error", "internal", "The proxy failed.").closing(),
         }
     }
@@ -299,9 +305,14 @@ impl UpstreamFault {
         const SLOW: &str = "The service took too long.";
         match self {
             Self::DnsFailed => row(502, "dns_error", "dns_failed", GONE).retry(Retry::AnotherEndpoint),
-            Self::DnsTimeout => row(504, "dns_timeout", "dns_timeout", GONE).retry(Retry::AnotherEndpoint),
+            // Nothing was sent: another call may reach the service.
+            Self::DnsTimeout => {
+                row(504, "dns_timeout", "dns_timeout", GONE).retry(Retry::AnotherEndpoint).grpc(Status::Unavailable)
+            }
             Self::ConnectRefused => row(502, "connection_refused", "connect_refused", GONE).retry(Retry::Safe),
-            Self::ConnectTimeout => row(504, "connection_timeout", "connect_timeout", GONE).retry(Retry::Safe),
+            Self::ConnectTimeout => {
+                row(504, "connection_timeout", "connect_timeout", GONE).retry(Retry::Safe).grpc(Status::Unavailable)
+            }
             Self::Unroutable => row(502, "destination_ip_unroutable", "unroutable", GONE).retry(Retry::Safe),
             Self::TlsFailed => row(502, "tls_protocol_error", "tls_failed", GONE).retry(Retry::AnotherEndpoint),
             Self::CertificateRejected => {
@@ -318,13 +329,18 @@ impl UpstreamFault {
             Self::StreamReset => {
                 row(502, "http_response_incomplete", "stream_reset", BROKEN).retry(Retry::IdempotentOnly)
             }
-            Self::MalformedResponse => row(502, "http_protocol_error", "malformed_response", INVALID),
+            Self::MalformedResponse => {
+                row(502, "http_protocol_error", "malformed_response", INVALID).grpc(Status::Internal)
+            }
             Self::ResponseHeadTooLarge => {
-                row(502, "http_response_header_section_size", "response_head_too_large", INVALID)
+                row(502, "http_response_header_section_size", "response_head_too_large", INVALID).grpc(Status::Internal)
             }
             Self::ResponseHeadTimeout => row(504, "http_response_timeout", "response_head_timeout", SLOW),
             Self::StreamIdle => row(504, "connection_read_timeout", "stream_idle", SLOW),
-            Self::PingTimeout => row(504, "connection_read_timeout", "ping_timeout", SLOW).retry(Retry::IdempotentOnly),
+            // A connection that is lost, as gRPC sees it.
+            Self::PingTimeout => row(504, "connection_read_timeout", "ping_timeout", SLOW)
+                .retry(Retry::IdempotentOnly)
+                .grpc(Status::Unavailable),
             Self::BodyCut => silent(502, Some("http_response_incomplete"), "body_cut"),
         }
     }
@@ -338,6 +354,7 @@ const fn row(status: u16, proxy_status: &'static str, reason: &'static str, sent
             Err(_) => None,
         },
         logged_status: status,
+        grpc_status: grpc_status(status),
         proxy_status: Some(proxy_status),
         reason,
         sentence,
@@ -347,11 +364,26 @@ const fn row(status: u16, proxy_status: &'static str, reason: &'static str, sent
     }
 }
 
+/// What a status says to a gRPC caller, who calls again after `Unavailable` and after nothing else.
+///
+/// Ours to choose, since gRPC's own table ("HTTP to gRPC Status Code Mapping") is for answers of which a client knows
+/// only the status: it makes `Unavailable` of 504 as well. The row of a fault may know better.
+const fn grpc_status(status: u16) -> Status {
+    match status {
+        404 | 405 => Status::Unimplemented,
+        413 | 414 | 431 => Status::ResourceExhausted,
+        502 | 503 => Status::Unavailable,
+        504 => Status::DeadlineExceeded,
+        _ => Status::Internal,
+    }
+}
+
 /// No answer: the client connection is closed, or the client has closed it.
 const fn silent(logged_status: u16, proxy_status: Option<&'static str>, reason: &'static str) -> Answer {
     Answer {
         status: None,
         logged_status,
+        grpc_status: if logged_status == 499 { Status::Cancelled } else { Status::Unavailable },
         proxy_status,
         reason,
         sentence: "",
@@ -368,8 +400,21 @@ impl Answer {
         self.status.unwrap_or(StatusCode::BAD_GATEWAY)
     }
 
+    /// What a gRPC caller is told of the request with this id.
+    #[must_use]
+    pub fn grpc_trailers(&self, request_id: &HeaderValue) -> HeaderMap {
+        let sentence = if self.sentence.is_empty() { "The answer was broken off." } else { self.sentence };
+        let message = format!("{sentence} (request id {})", String::from_utf8_lossy(request_id.as_bytes()));
+        grpc::trailers(self.grpc_status, &message)
+    }
+
     const fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    const fn grpc(mut self, status: Status) -> Self {
+        self.grpc_status = status;
         self
     }
 
@@ -414,6 +459,19 @@ mod tests {
         for fault in Fault::ALL.into_iter().filter(|fault| *fault != Fault::Proxy(ProxyFault::NoRoute)) {
             let is_4xx = fault.answer().logged_status < 500;
             assert_eq!(is_4xx, matches!(fault, Fault::Downstream(_)), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_grpc_caller_calls_again_only_where_another_call_may_do_better() {
+        use Status::{Cancelled, DeadlineExceeded, Unavailable};
+        for fault in Fault::ALL {
+            let answer = fault.answer();
+            let status = answer.grpc_status;
+            assert!(answer.retry == Retry::No || status == Unavailable, "{fault:?}");
+            assert!(!matches!(fault, Fault::Downstream(_)) || status != Unavailable, "{fault:?}");
+            assert_eq!(status == Cancelled, answer.logged_status == 499, "{fault:?}");
+            assert!(status != DeadlineExceeded || answer.logged_status == 504, "{fault:?}");
         }
     }
 }

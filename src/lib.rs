@@ -15,7 +15,7 @@
 //! - [`control`]: the thread that starts workers, reloads, drains and answers operators. [`Process`](control::Process) is
 //!   the way in for a program that embeds a proxy.
 //! - [`worker`]: one thread per core that carries requests.
-//! - pure: [`config`], [`error`], [`route`], [`balance`], [`translate`]; shared edges: [`tls`], [`metrics`], [`access_log`].
+//! - pure: [`config`], [`error`], [`route`], [`balance`], [`translate`], [`events`], [`grpc`]; shared edges: [`tls`], [`metrics`], [`access_log`].
 //!
 //! # What always holds
 //!
@@ -30,6 +30,8 @@ pub mod balance;
 pub mod config;
 pub mod control;
 pub mod error;
+pub mod events;
+pub mod grpc;
 pub mod metrics;
 pub mod route;
 pub mod tls;

@@ -9,7 +9,8 @@
 //! request pays for one walk over its fields, the removal of Host, and three insertions.
 //!
 //! Decided here, because the RFCs leave it open:
-//! - `Expect` is removed: this hop answers 100-continue itself (hyper does, when the body is first read).
+//! - `Expect: 100-continue` goes on to the service, if there is a body to ask for. Other expectations are removed: there
+//!   are none.
 //! - `Upgrade` is removed, so an upgrade is answered as if it had not been asked for, until tunnels come.
 //! - Nothing that the client says about forwarding is believed: `Forwarded`, `X-Forwarded-*` and `X-Real-IP`
 //!   are removed and ours are set. What a trusted peer says (`trust_forwarded_from`) is kept, and added to.

@@ -44,6 +44,7 @@ pub(super) struct RouteMarks {
     /// The number of tries, if it was written.
     pub(super) attempts: Option<Span>,
     pub(super) per_try_timeout: Span,
+    pub(super) heartbeat: Span,
     /// Each field that the route looks at, sets or removes.
     pub(super) headers: Vec<Span>,
     pub(super) set: Vec<Span>,
@@ -233,8 +234,18 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
 }
 
 fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
-    let RouteKeys { whole: Spanned { span, .. }, name, r#match, upstream, timeouts, retry, request_headers, rewrite } =
-        keys;
+    let RouteKeys {
+        whole: Spanned { span, .. },
+        name,
+        r#match,
+        upstream,
+        timeouts,
+        heartbeat,
+        reconnect,
+        retry,
+        request_headers,
+        rewrite,
+    } = keys;
     let MatchKeys { whole: _, hosts, path_prefix, methods, headers } = r#match;
     let RouteTimeoutKeys { whole: _, response_header, stream_idle, request } = timeouts;
     let RetryKeys { whole: _, attempts, when, per_try_timeout } = retry;
@@ -252,6 +263,7 @@ fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
         rewrite: rewrite.as_ref().map(|rewrite| rewrite.span),
         attempts: attempts.as_ref().map(|attempts| attempts.span),
         per_try_timeout: per_try_timeout.span,
+        heartbeat: heartbeat.span,
         headers: spans(&headers),
         set: spans(&set),
         remove: remove.iter().map(|name| name.span).collect(),
@@ -270,6 +282,8 @@ fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
             stream_idle: stream_idle.value,
             request: request.value,
         },
+        heartbeat: heartbeat.value,
+        reconnect: reconnect.value,
         retry: (when.is_some() || per_try_timeout.value.is_some()).then(|| Retry {
             attempts: attempts.map_or(ATTEMPTS, |attempts| attempts.value),
             when: when.map(values).unwrap_or_default(),

@@ -109,6 +109,7 @@ fn check_routes(draft: &Draft, cx: &mut Decoder<'_>) {
             cx.note(span, Diagnostic::error(message).label("add `match: { path_prefix: / }`"));
         }
         check_retry(position, route, marks, cx);
+        check_heartbeat(position, route, marks, cx);
         check_fields(position, route, marks, cx);
         if let Some((name, span)) = catch_all {
             let message = format!("the route `{}` never gets a request", route.name);
@@ -144,6 +145,16 @@ fn check_retry(position: usize, route: &Route, marks: &RouteMarks, cx: &mut Deco
         let message = format!("routes[{position}].retry.per_try_timeout: no try is ever given up");
         let label = format!("write less than timeouts.response_header, which is {}", time_text(all));
         cx.note(marks.per_try_timeout, Diagnostic::warning(message).label(label));
+    }
+}
+
+fn check_heartbeat(position: usize, route: &Route, marks: &RouteMarks, cx: &mut Decoder<'_>) {
+    if let (Some(heartbeat), Some(idle)) = (route.heartbeat, route.timeouts.stream_idle)
+        && heartbeat >= idle
+    {
+        let message = format!("routes[{position}].heartbeat: no heartbeat is ever sent");
+        let label = format!("write less than timeouts.stream_idle, which is {}", time_text(idle));
+        cx.note(marks.heartbeat, Diagnostic::warning(message).label(label));
     }
 }
 

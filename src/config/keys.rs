@@ -18,7 +18,8 @@ use super::rules::{Count, Size, SizeLimit, Time, TimeLimit, Word, WorkersRule};
 use super::section::section;
 use super::source::Spanned;
 use super::{
-    AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, RetryWhen, TrustedPeer, Workers,
+    AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, Reconnect, RetryWhen, TrustedPeer,
+    Workers,
 };
 
 pub(super) type Headers = Vec<(Spanned<HeaderName>, HeaderValue)>;
@@ -95,6 +96,12 @@ section! { RouteKeys {
         "The name of one of the upstreams below. Required.";
     below timeouts: RouteTimeoutKeys,
         "How long the exchange may take.";
+    preset heartbeat: Option<Duration> = TimeLimit, "none",
+        "While the service is silent on an event stream (text/event-stream), its client gets a comment each so long,\n\
+         never inside an event. It says nothing of the service, which stream_idle gives up all the same.";
+    preset reconnect: Reconnect = Word(RECONNECT), "client",
+        "A drain ends event streams between two events. client: clients come back when they like, which is all at once;\n\
+         spread: each is told a time of its own (`retry:`) within shutdown.timeout.";
     below retry: RetryKeys,
         "What is sent once more although the service may have seen it: only methods that may be repeated (GET, HEAD,\n\
          OPTIONS, PUT, DELETE), only before any part of an answer was relayed, and only with a body of up to 64KiB. What\n\
@@ -275,6 +282,7 @@ section! { RuntimeKeys {
 
 pub(super) const BALANCE: &[(&str, Balance)] =
     &[("least_requests", Balance::LeastRequests), ("round_robin", Balance::RoundRobin)];
+pub(super) const RECONNECT: &[(&str, Reconnect)] = &[("client", Reconnect::Client), ("spread", Reconnect::Spread)];
 pub(super) const LEVELS: &[(&str, Level)] = &[
     ("error", Level::ERROR),
     ("warn", Level::WARN),

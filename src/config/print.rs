@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, BALANCE, LEVELS};
+use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, BALANCE, LEVELS, RECONNECT};
 use super::{
     AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Retry,
     RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls, Workers,
@@ -109,7 +109,8 @@ fn listener(listener: &Listener) -> Tree {
 }
 
 fn route(route: &Route, secrets: Secrets) -> Tree {
-    let Route { name, matches, upstream, timeouts, retry, request_headers, rewrite_path_prefix } = route;
+    let Route { name, matches, upstream, timeouts, heartbeat, reconnect, retry, request_headers, rewrite_path_prefix } =
+        route;
     let RouteMatch { hosts, path_prefix, methods, headers } = matches;
     let RouteTimeouts { response_header, stream_idle, request } = timeouts;
     let HeaderEdits { set, remove } = request_headers;
@@ -148,6 +149,8 @@ fn route(route: &Route, secrets: Secrets) -> Tree {
             ("request", limit(request)),
         ]),
     ));
+    parts.push(("heartbeat", limit(heartbeat)));
+    parts.push(("reconnect", text(word(RECONNECT, *reconnect))));
     if let Some(Retry { attempts, when, per_try_timeout }) = retry {
         let mut keys = vec![("attempts", text(attempts.to_string()))];
         if !when.is_empty() {

@@ -65,8 +65,8 @@ mod tests {
 
     use super::super::{
         AccessLog, AccessLogFormat, AccessLogOnly, AccessLogOutput, Admin, Balance, CaSource, Endpoint, HeaderEdits,
-        Listener, Logs, Ping, Pool, Protocol, RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime, Severity,
-        Shutdown, Upstream, UpstreamTls, Workers,
+        Listener, Logs, Ping, Pool, Protocol, Reconnect, RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime,
+        Severity, Shutdown, Upstream, UpstreamTls, Workers,
     };
     use super::*;
 
@@ -132,6 +132,8 @@ mod tests {
                         stream_idle: Some(Duration::from_mins(5)),
                         request: None,
                     },
+                    heartbeat: None,
+                    reconnect: Reconnect::Client,
                     retry: None,
                     request_headers: HeaderEdits::default(),
                     rewrite_path_prefix: None,

@@ -75,7 +75,8 @@ impl Plan {
             };
             listeners.insert(key, shared);
         }
-        let snapshot = Snapshot { routes: config.routes.clone(), upstreams, access: sink.clone() };
+        let (routes, drain_timeout) = (config.routes.clone(), config.shutdown.timeout);
+        let snapshot = Snapshot { routes, upstreams, drain_timeout, access: sink.clone() };
         Ok(Self { snapshot: Arc::new(snapshot), listeners, fresh_sockets, sink, writer })
     }
 

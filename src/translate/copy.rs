@@ -69,6 +69,9 @@ impl HeadCopy {
             is_chunked: self.is_chunked,
             has_cookie_crumbs: self.has_cookie_crumbs,
             wants_event_stream: self.wants_event_stream,
+            // Asked before the first attempt.
+            expects_continue: false,
+            is_grpc: false,
         }
     }
 

@@ -7,6 +7,8 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::grpc::is_grpc;
+
 /// What one pass over a request's fields found.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
@@ -23,6 +25,10 @@ pub(super) struct Walk {
     is_te_trailers: bool,
     /// The first thing that the client accepts is an event stream.
     pub(super) wants_event_stream: bool,
+    /// The client sends the body when it is asked for it.
+    pub(super) expects_continue: bool,
+    /// The request is a call of gRPC's.
+    pub(super) is_grpc: bool,
     /// `pseudonym` is among the recipients in Via.
     pub(super) is_loop: bool,
 }
@@ -60,10 +66,10 @@ impl Walk {
                 header::ACCEPT_ENCODING
                 | header::ACCEPT_LANGUAGE
                 | header::CACHE_CONTROL
-                | header::CONTENT_TYPE
                 | header::ORIGIN
                 | header::REFERER
                 | header::USER_AGENT => {}
+                header::CONTENT_TYPE => walk.is_grpc = is_grpc(value.as_bytes()),
                 header::HOST => walk.host_lines += 1,
                 header::CONNECTION => walk.connection_lines += 1,
                 header::CONTENT_LENGTH => {
@@ -91,7 +97,10 @@ impl Walk {
                     walk.is_te_trailers |= members(value).any(|member| member.eq_ignore_ascii_case(b"trailers"));
                 }
                 header::UPGRADE => walk.removed |= UPGRADE,
-                header::EXPECT => walk.removed |= EXPECT,
+                header::EXPECT => {
+                    walk.expects_continue = value.as_bytes().eq_ignore_ascii_case(CONTINUE.as_bytes());
+                    walk.removed |= EXPECT;
+                }
                 header::FORWARDED => walk.removed |= FORWARDED,
                 header::VIA => walk.is_loop |= members(value).any(|member| is_received_by(member, pseudonym)),
                 _ => walk.visit_other(name.as_str(), value),
@@ -262,6 +271,9 @@ fn is_received_by(member: &[u8], pseudonym: &str) -> bool {
     let mut words = member.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
     words.nth(1).is_some_and(|received_by| received_by.eq_ignore_ascii_case(pseudonym.as_bytes()))
 }
+
+/// The only expectation there is (RFC 9110 §10.1.1).
+pub(super) const CONTINUE: &str = "100-continue";
 
 const KEEP_ALIVE: u16 = 1 << 0;
 const PROXY_CONNECTION: u16 = 1 << 1;

@@ -5,16 +5,19 @@
 //!
 //! RFC 9112 §3.2 (Host), RFC 9110 §7.6 (forwarding), RFC 9113 §8.3.1 (pseudo-headers, Host), §8.2.3 (cookies).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version, request, uri};
 
-use super::fields::{Framing, Walk, parse_length};
+use super::fields::{CONTINUE, Framing, Walk, parse_length};
 use super::target::Target;
 use super::{Hop, authority};
 use crate::config::HeaderEdits;
 use crate::error::{DownstreamFault, Fault, ProxyFault};
+use crate::grpc;
 
 /// A request head that has passed every check; hop-by-hop fields are already gone. Routing and forwarding see these
 /// same bytes.
@@ -30,6 +33,8 @@ pub struct RequestHead {
     pub(super) is_chunked: bool,
     pub(super) has_cookie_crumbs: bool,
     pub(super) wants_event_stream: bool,
+    pub(super) expects_continue: bool,
+    pub(super) is_grpc: bool,
 }
 
 impl RequestHead {
@@ -89,10 +94,24 @@ impl RequestHead {
             walk.keep_forwarding();
         }
         walk.strip(&mut headers);
+        // RFC 9110 §10.1.1: what HTTP/1.0 expects is ignored.
+        let expects_continue = walk.expects_continue && version != Version::HTTP_10;
+        if expects_continue {
+            headers.insert(header::EXPECT, HeaderValue::from_static(CONTINUE));
+        }
         hop.add_to(&mut headers, version);
         let has_cookie_crumbs = walk.cookie_lines > 1;
-        let wants_event_stream = walk.wants_event_stream;
-        Ok(Self { method, authority, path: target.path, headers, is_chunked, has_cookie_crumbs, wants_event_stream })
+        Ok(Self {
+            method,
+            authority,
+            path: target.path,
+            headers,
+            is_chunked,
+            has_cookie_crumbs,
+            wants_event_stream: walk.wants_event_stream,
+            expects_continue,
+            is_grpc: walk.is_grpc,
+        })
     }
 
     pub fn method(&self) -> &Method {
@@ -112,6 +131,27 @@ impl RequestHead {
     /// The client asks for server-sent events.
     pub fn wants_event_stream(&self) -> bool {
         self.wants_event_stream
+    }
+
+    /// Whether the client sends the body when it is asked for it. Without a body there is nothing to expect.
+    pub fn expects_continue(&mut self, has_body: bool) -> bool {
+        if self.expects_continue && !has_body {
+            self.headers.remove(header::EXPECT);
+        }
+        self.expects_continue && has_body
+    }
+
+    /// The request is a call of gRPC's.
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
+    /// How long a gRPC caller waits; `None` if it does not say so, or not in a way that can be read.
+    pub fn grpc_timeout(&self) -> Option<Duration> {
+        if !self.is_grpc {
+            return None;
+        }
+        grpc::parse_timeout(self.headers.get("grpc-timeout")?.as_bytes())
     }
 
     /// The path without the query, not decoded; `*` for OPTIONS about the whole server.

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::client::Client;
+use super::event_stream::{EventStream, HEARTBEAT, Still};
 use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
 use super::lane::Lane;
@@ -35,6 +36,8 @@ pub(crate) struct RelayBody {
     left: Option<u64>,
     client: Rc<Client>,
     idle: Option<Duration>,
+    /// Present if the answer is an event stream.
+    events: Option<Box<EventStream>>,
     /// A request body that is still coming; it ends with the answer.
     _upload: Option<AbortOnDrop>,
 }
@@ -68,7 +71,8 @@ impl RelayBody {
     pub(crate) fn own(client: Rc<Client>, exchange: Box<Exchange>, bytes: Bytes) -> Self {
         client.answer_began();
         let source = Source::Own(bytes.clone());
-        let mut body = Self { source, exchange: Some(exchange), left: None, client, idle: None, _upload: None };
+        let mut body =
+            Self { source, exchange: Some(exchange), left: None, client, idle: None, events: None, _upload: None };
         if bytes.is_empty() {
             body.end();
         }
@@ -82,10 +86,11 @@ impl RelayBody {
         source: Source,
         length: Option<u64>,
         idle: Option<Duration>,
+        events: Option<Box<EventStream>>,
         upload: Option<AbortOnDrop>,
     ) -> Self {
         client.answer_began();
-        let mut body = Self { source, exchange: Some(exchange), left: length, client, idle, _upload: upload };
+        let mut body = Self { source, exchange: Some(exchange), left: length, client, idle, events, _upload: upload };
         let is_ended = match &body.source {
             _ if length == Some(0) => true,
             Source::Http2(stream) => stream.is_ended(),
@@ -114,12 +119,46 @@ impl RelayBody {
     }
 
     fn cut(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if let Some(exchange) = &mut self.exchange {
+        let trailers = self.exchange.as_mut().and_then(|exchange| {
             exchange.fault = Some(fault);
-        }
+            // A gRPC caller can be told the reason even now: an answer without a good status is no complete one.
+            let is_told = exchange.is_grpc && self.client.is_stream();
+            is_told.then(|| {
+                let id = exchange.request_id_or(|| self.client.local.next_request_id());
+                fault.answer().grpc_trailers(&id)
+            })
+        });
         self.exchange = None;
         self.source = Source::Ended;
-        Poll::Ready(Some(Err(Cut(fault))))
+        Poll::Ready(Some(trailers.map_or(Err(Cut(fault)), |fields| Ok(Frame::trailers(fields)))))
+    }
+
+    /// Follows a part of an event stream that is not its last; all others are passed as they are.
+    fn follow(&mut self, data: Bytes) -> Bytes {
+        match &mut self.events {
+            Some(events) => events.follow(data, &self.client),
+            None => data,
+        }
+    }
+
+    /// Ends an event stream in order, though not its service: that has its stream reset.
+    fn leave(&mut self) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let words = self.events.take().map(|events| events.last_words()).unwrap_or_default();
+        self.source = Source::Ended;
+        let passed = if words.is_empty() { Poll::Ready(None) } else { self.pass(words) };
+        self.end();
+        passed
+    }
+
+    /// Nothing has come from the service, and nothing will for now.
+    fn poll_still(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(events) = &mut self.events else { return Poll::Pending };
+        match ready!(events.poll_still(cx, &self.client)) {
+            // No progress, and nothing that the service has sent.
+            Still::Heartbeat => Poll::Ready(Some(Ok(Frame::data(HEARTBEAT)))),
+            Still::Idle => self.cut(UpstreamFault::StreamIdle.into()),
+            Still::End => self.leave(),
+        }
     }
 
     fn pass(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
@@ -155,6 +194,7 @@ impl RelayBody {
                             if Lane::of_body(sent_bytes + data.len() as u64) == Lane::Long {
                                 stream.permit().set_long();
                             }
+                            let data = if is_end { data } else { self.follow(data) };
                             let passed = self.pass(data);
                             // hyper asks no more once it has the promised length, so the end may not be waited for.
                             if is_end || self.left == Some(0) {
@@ -180,7 +220,10 @@ impl RelayBody {
                     Some(Ok(frame)) => {
                         let is_end = incoming.is_end_stream();
                         let frame = match frame.into_data() {
-                            Ok(data) => self.pass(data),
+                            Ok(data) => {
+                                let data = if is_end { data } else { self.follow(data) };
+                                self.pass(data)
+                            }
                             Err(frame) => match frame.into_trailers() {
                                 Ok(fields) => Poll::Ready(Some(Ok(Frame::trailers(translate::trailers(fields))))),
                                 Err(_) => continue,
@@ -207,6 +250,9 @@ impl Body for RelayBody {
     type Error = Cut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.events.as_ref().is_some_and(|events| events.is_over()) {
+            return self.leave();
+        }
         let polled = self.poll_source(cx);
         if polled.is_pending() {
             let idle = self.idle;
@@ -214,6 +260,7 @@ impl Body for RelayBody {
                 let fault = self.client.stream_fault();
                 return self.cut(fault);
             }
+            return self.poll_still(cx);
         }
         polled
     }

@@ -11,15 +11,18 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::DATE;
+use http::header::{CONNECTION, DATE};
 use http::response::Parts;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use hyper::ext::on_informational;
 use tokio::time::Instant;
 
 use super::body::{RelayBody, Source};
 use super::client::Client;
+use super::event_stream::EventStream;
 use super::exchange::{Exchange, Phase};
 use super::exclusive::{Exclusive, ExclusivePermit};
+use super::expectation::Asking;
 use super::http1::{Gone, UploadBody, UploadState};
 use super::lane::Lane;
 use super::mux::{Failure, StreamPermit};
@@ -37,6 +40,8 @@ pub(crate) struct Answer {
     length: Option<u64>,
     route: Rc<RouteEntry>,
     upload: Option<AbortOnDrop>,
+    /// The client was not asked for the request's body, and will not be.
+    is_unread: bool,
 }
 
 impl Answer {
@@ -49,11 +54,20 @@ impl Answer {
         if !response.headers().contains_key(DATE) {
             response.headers_mut().insert(DATE, client.local.date());
         }
+        if self.is_unread && !client.is_stream() {
+            // RFC 9110 §10.1.1: the body that the client may or may not send now is not read.
+            client.set_reusable(false);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if self.length.is_none() && client.ends_by_close() {
             // Otherwise hyper would say keep-alive, and close all the same.
             *response.version_mut() = Version::HTTP_10;
         }
-        response.map(|()| RelayBody::relay(client, exchange, self.source, self.length, idle, self.upload))
+        let events = match self.length {
+            None => EventStream::of(response.headers(), &self.route, &client),
+            Some(_) => None,
+        };
+        response.map(|()| RelayBody::relay(client, exchange, self.source, self.length, idle, events, self.upload))
     }
 }
 
@@ -101,7 +115,7 @@ impl Call<'_> {
     pub(crate) async fn http2(
         self,
         head: RequestHead,
-        body: Option<RequestBody>,
+        mut body: Option<RequestBody>,
         permit: StreamPermit,
     ) -> Result<Attempt, Fault> {
         let method = head.method().clone();
@@ -115,12 +129,13 @@ impl Call<'_> {
         };
         self.exchange.connection_id = connection_id;
         self.exchange.stream_id = response.stream_id().as_u32();
+        let mut asking = body.as_mut().and_then(RequestBody::ask);
         let mut upload = body.map(|body| Upload::new(body, sending, permit.link().clone(), self.client.clone()));
         let mut stream = Stream::new(response, permit);
         // Without a wait the head has just come, and needs no second look at the clock.
         let is_new = self.exchange.wait.is_zero() && self.exchange.attempts == 1;
         let sent = if is_new { self.exchange.start } else { Instant::now() };
-        let mut parts = match self.response_head(&mut stream, &mut upload, sent).await {
+        let mut parts = match self.response_head(&mut stream, &mut upload, &mut asking, sent).await {
             Ok(parts) => parts,
             Err(Unanswered { fault, proof }) => {
                 // Where nothing but HTTP/2 is spoken, nothing else can be tried.
@@ -134,10 +149,21 @@ impl Call<'_> {
         if Lane::of_response(framing, &parts.headers) == Lane::Long {
             stream.permit().set_long();
         }
-        let is_unwanted = self.is_unwanted(parts.status) && upload.as_ref().is_none_or(Upload::is_done);
+        let is_through = |upload: &Upload| upload.is_done() || upload.is_held_back();
+        let is_unwanted = self.is_unwanted(parts.status) && upload.as_ref().is_none_or(is_through);
+        if let Some(asking) = asking.filter(|_| !is_unwanted) {
+            asking.answered(parts.status);
+        }
+        let is_unread = upload.as_ref().is_some_and(Upload::is_held_back);
         let (response, length) = (Response::from_parts(parts, ()), length(framing));
-        let mut answer =
-            Answer { response, source: Source::Http2(stream), length, route: self.route.clone(), upload: None };
+        let mut answer = Answer {
+            response,
+            source: Source::Http2(stream),
+            length,
+            route: self.route.clone(),
+            upload: None,
+            is_unread,
+        };
         if is_unwanted {
             return Ok(Failed::attempt(Ok(answer), None, connection_id, Ok(upload.map(Upload::into_body))));
         }
@@ -151,13 +177,26 @@ impl Call<'_> {
         &self,
         stream: &mut Stream,
         upload: &mut Option<Upload>,
+        asking: &mut Option<Box<Asking>>,
         sent: Instant,
     ) -> Result<Parts, Unanswered> {
         let client = self.client;
         let stream_idle = self.route.timeouts.stream_idle;
         let mut is_armed = false;
         client.stream_began(stream_idle);
+        if asking.is_some() {
+            client.arm(sent, None);
+        }
         poll_fn(|cx| {
+            if let Some(asking) = asking {
+                while let Some(status) = stream.poll_interim(cx) {
+                    asking.informed(status);
+                }
+            }
+            let is_asking = asking.as_mut().is_some_and(|asking| asking.is_open(cx));
+            if !is_asking && asking.take().is_some() {
+                client.ask_for_body();
+            }
             let mut uploading = upload.as_mut().filter(|upload| !upload.is_done());
             if let Some(body) = &mut uploading
                 && let Poll::Ready(ended) = Pin::new(&mut **body).poll(cx)
@@ -171,6 +210,9 @@ impl Call<'_> {
             }
             if let Poll::Ready(head) = stream.poll_head(cx) {
                 return Poll::Ready(head.map_err(Unanswered::from));
+            }
+            if is_asking {
+                return if client.is_expired() { Poll::Ready(Err(late_head(client).into())) } else { Poll::Pending };
             }
             if let Some(uploading) = uploading {
                 if client.is_out_of_time(stream_idle) {
@@ -216,13 +258,23 @@ impl Call<'_> {
         if let (Some(body), false) = (&mut body, may_go_again) {
             body.release();
         }
+        let mut asking = body.as_mut().and_then(RequestBody::ask);
         let body = UploadBody::new(body);
         let upload = body.state();
-        let request = Request::from_parts(parts, body);
+        let mut request = Request::from_parts(parts, body);
+        if let Some(asking) = &asking {
+            let expectation = asking.expectation().clone();
+            permit.expectation = Some(expectation.clone());
+            on_informational(&mut request, move |interim| {
+                if interim.status() == StatusCode::CONTINUE {
+                    expectation.meet();
+                }
+            });
+        }
         let sent = Instant::now();
         let connection_id = permit.connection_id();
         self.exchange.connection_id = connection_id;
-        let sending = self.http1_response_head(pin!(permit.send(request)), &upload).await;
+        let sending = self.http1_response_head(pin!(permit.send(request)), &upload, &mut asking, sent).await;
         let outcome = match sending {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(fault))) if is_either && permit.is_answered_in_http2() => {
@@ -256,9 +308,13 @@ impl Call<'_> {
         let (mut parts, incoming) = response.into_parts();
         let framing = translate::response_to_http1(&mut parts, &method)?;
         let is_unwanted = self.is_unwanted(parts.status) && upload.is_ended();
+        let is_unread = asking.is_some_and(|asking| {
+            asking.answered(parts.status);
+            asking.expectation().is_open()
+        });
         let source = Source::Http1 { incoming, permit };
         let (response, length) = (Response::from_parts(parts, ()), length(framing));
-        let answer = Answer { response, source, length, route: self.route.clone(), upload: None };
+        let answer = Answer { response, source, length, route: self.route.clone(), upload: None, is_unread };
         if is_unwanted {
             return Ok(Failed::attempt(Ok(answer), None, connection_id, upload.take_back()));
         }
@@ -271,14 +327,25 @@ impl Call<'_> {
         &self,
         mut sending: Pin<&mut impl Future<Output = T>>,
         upload: &UploadState,
+        asking: &mut Option<Box<Asking>>,
+        sent: Instant,
     ) -> Result<T, Fault> {
         let client = self.client;
         let stream_idle = self.route.timeouts.stream_idle;
         let mut is_armed = false;
         client.stream_began(stream_idle);
+        if asking.is_some() {
+            client.arm(sent, None);
+        }
         poll_fn(|cx| {
             if let Poll::Ready(result) = sending.as_mut().poll(cx) {
                 return Poll::Ready(Ok(result));
+            }
+            if asking.as_mut().is_some_and(|asking| asking.is_open(cx)) {
+                return if client.is_expired() { Poll::Ready(Err(late_head(client))) } else { Poll::Pending };
+            }
+            if asking.take().is_some() {
+                client.ask_for_body();
             }
             if is_armed {
                 return if client.is_expired() { Poll::Ready(Err(late_head(client))) } else { Poll::Pending };

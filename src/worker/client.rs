@@ -67,6 +67,8 @@ pub(crate) struct Client {
     is_fresh: Cell<bool>,
     /// Until when a closing connection waits for a request that may be on its way.
     lingers_until: Cell<Option<Instant>>,
+    /// The service wants the body that its client holds back.
+    is_body_wanted: Cell<bool>,
     /// One stream of an HTTP/2 connection.
     is_stream: bool,
 }
@@ -103,6 +105,7 @@ impl Client {
             is_being_parked: Cell::new(false),
             is_fresh: Cell::new(true),
             lingers_until: Cell::new(None),
+            is_body_wanted: Cell::new(false),
             is_stream,
         }
     }
@@ -116,6 +119,16 @@ impl Client {
     pub(crate) fn carries_streams(&self) {
         self.phase.set(ClientPhase::Streams);
         self.timer.disarm();
+    }
+
+    /// The service wants the body that its client holds back. hyper tells clients of HTTP/1.1 by itself.
+    pub(crate) fn ask_for_body(&self) {
+        self.is_body_wanted.set(self.is_stream);
+    }
+
+    /// Whether the client is to be told to send its body, now.
+    pub(crate) fn take_body_wanted(&self) -> bool {
+        self.is_body_wanted.take()
     }
 
     /// A head is complete: its request starts.

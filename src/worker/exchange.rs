@@ -66,6 +66,8 @@ pub(crate) struct Exchange {
     /// Request body bytes taken from the client; shared with the task that relays them.
     pub(crate) received_bytes: Option<Arc<AtomicU64>>,
     pub(crate) sent_bytes: u64,
+    /// The client understands gRPC's statuses better than HTTP's.
+    pub(crate) is_grpc: bool,
     /// What the access log says of the head; absent when it is off.
     told: Option<Told>,
     method: Method,
@@ -110,6 +112,7 @@ impl Exchange {
             stream_id: 0,
             received_bytes: None,
             sent_bytes: 0,
+            is_grpc: false,
             told: None,
             method: Method::GET,
             version: None,

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::dial_failure::next_failure;
+use super::expectation::Expectation;
 use super::http1::{Http1Lease, Http1Pool, UploadBody, fault};
 use super::share::EndpointShared;
 use crate::error::{Fault, ProxyFault, UpstreamFault};
@@ -92,7 +93,8 @@ impl Exclusive {
                 Ok(lease) => {
                     self.metrics.streams.add(1);
                     self.metrics.requests.increment();
-                    return Ok(ExclusivePermit { lease, metrics: self.metrics.clone(), is_required });
+                    let metrics = self.metrics.clone();
+                    return Ok(ExclusivePermit { lease, metrics, is_required, expectation: None });
                 }
                 Err(fault) => fault,
             };
@@ -187,6 +189,8 @@ pub(crate) struct ExclusivePermit {
     metrics: Arc<EndpointMetrics>,
     /// The request may not be sent as HTTP/2.
     pub(crate) is_required: bool,
+    /// Of a request whose body is held back.
+    pub(crate) expectation: Option<Arc<Expectation>>,
 }
 
 impl ExclusivePermit {
@@ -210,7 +214,8 @@ impl ExclusivePermit {
 
     /// The answer has been read to its end.
     pub(crate) fn complete(&self) {
-        self.lease.set_clean(true);
+        // A service that has not had the body still waits for it.
+        self.lease.set_clean(self.expectation.as_ref().is_none_or(|expectation| !expectation.is_open()));
     }
 
     pub(crate) fn connection_id(&self) -> u64 {
@@ -226,5 +231,9 @@ impl ExclusivePermit {
 impl Drop for ExclusivePermit {
     fn drop(&mut self) {
         self.metrics.streams.add(-1);
+        if let Some(expectation) = &self.expectation {
+            // Whoever drives the connection would wait for ever.
+            expectation.miss();
+        }
     }
 }

@@ -54,16 +54,23 @@ async fn walk(client: &Rc<Client>, request: Request<ClientBody>, exchange: &mut 
         Version::HTTP_2 => RequestHead::from_http2(parts, !incoming.is_end_stream(), &client.hop)?,
         _ => RequestHead::from_http1(parts, &client.hop)?,
     };
+    exchange.is_grpc = head.is_grpc();
     let routing = client.local.routing();
     let route = routing.table.find(&head).ok_or(ProxyFault::NoRoute)?.clone();
     exchange.route = Some(route.clone());
     let rewrite = route.rewrite.as_ref().map(|(from, to)| (from.as_str(), to.as_str()));
     head.edit(&route.edits, rewrite)?;
-    client.limit_request(route.timeouts.request.map(|timeout| exchange.start + timeout));
+    let time = [route.timeouts.request, head.grpc_timeout()].into_iter().flatten().min();
+    client.limit_request(time.map(|time| exchange.start + time));
 
     let lane = Lane::of_request(&head, incoming.size_hint().exact());
     let mut body =
         (!incoming.is_end_stream()).then(|| RequestBody::new(incoming, body_bytes_max, &client.local.replay));
+    if head.expects_continue(body.is_some())
+        && let Some(body) = &mut body
+    {
+        body.hold_back();
+    }
     exchange.received_bytes = body.as_ref().map(|body| body.received_bytes().clone());
     exchange.tries = route.retry.as_ref().and_then(|policy| Tries::begin(policy, head.method(), exchange.start));
     let (mut copy, mut before) = (None, None);

@@ -17,6 +17,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::expectation::{Asking, Expectation, Missed};
 use crate::error::DownstreamFault;
 use crate::translate;
 
@@ -36,6 +37,8 @@ pub(crate) struct RequestBody {
     /// The present attempt has had the trailers.
     are_trailers_taken: bool,
     is_last_attempt: bool,
+    /// The client has not been asked to send it yet.
+    held_back: Option<Arc<Expectation>>,
 }
 
 /// What a client sends behind a head.
@@ -130,7 +133,26 @@ impl RequestBody {
             is_ended: false,
             are_trailers_taken: false,
             is_last_attempt: false,
+            held_back: None,
         }
+    }
+
+    /// The client waits to be asked for it.
+    pub(crate) fn hold_back(&mut self) {
+        self.held_back = Some(Expectation::new());
+    }
+
+    /// Begins to wait for the service's word, if the client waits to be asked.
+    pub(crate) fn ask(&mut self) -> Option<Box<Asking>> {
+        let held_back = self.held_back.as_mut()?;
+        // That of an attempt before may have been missed.
+        *held_back = Expectation::new();
+        Some(Box::new(Asking::new(held_back.clone())))
+    }
+
+    /// Whether the client has still to be asked.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.held_back.as_ref().is_some_and(|expectation| expectation.is_open())
     }
 
     /// The bytes that have come from the client, as they come.
@@ -146,6 +168,10 @@ impl RequestBody {
         if let Some(piece) = self.kept.as_ref().and_then(|kept| kept.pieces.get(self.taken)) {
             self.taken += 1;
             return Poll::Ready(Ok(Piece::Data(piece.clone())));
+        }
+        if let Some(expectation) = &self.held_back {
+            ready!(expectation.poll(cx)).map_err(|Missed| DownstreamFault::BodyIncomplete)?;
+            self.held_back = None;
         }
         if !self.is_ended {
             match ready!(Pin::new(&mut self.incoming).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {

@@ -1,13 +1,13 @@
 //! The one answer to any fault.
 //!
 //! The client sees the status and the token of the fault's row, a fixed sentence, and an id for the operator to look up;
-//! addresses and causes go to the log. RFC 9110 §15, RFC 9209.
+//! addresses and causes go to the log. A gRPC caller gets the same in gRPC's words. RFC 9110 §15, RFC 9209.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::body::RelayBody;
 use super::client::Client;
@@ -19,10 +19,12 @@ pub(crate) fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fa
     let answer = fault.answer();
     let status = answer.status_or_last_resort();
     let id = exchange.request_id_or(|| client.local.next_request_id());
+    let is_grpc = exchange.is_grpc;
+    let status = if is_grpc { StatusCode::OK } else { status };
     let text =
         format!("{} {}\nrequest id: {}\n", status.as_u16(), answer.sentence, String::from_utf8_lossy(id.as_bytes()));
     let length = text.len();
-    let body = if exchange.method() == Method::HEAD { Bytes::new() } else { Bytes::from(text) };
+    let body = if is_grpc || exchange.method() == Method::HEAD { Bytes::new() } else { Bytes::from(text) };
     exchange.fault = Some(fault);
     exchange.status = Some(status.as_u16());
     client.stream_began(None);
@@ -33,8 +35,14 @@ pub(crate) fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fa
     let mut response = Response::new(RelayBody::own(client, exchange, body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if is_grpc {
+        // A head that is trailers at the same time.
+        headers.extend(answer.grpc_trailers(&id));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     headers.insert(DATE, date);
     headers.insert(X_REQUEST_ID, id);
     if let Some(error) = answer.proxy_status

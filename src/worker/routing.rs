@@ -7,6 +7,7 @@
 
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use super::retry::{Budget, Policy};
 use super::share::EndpointShared;
 use super::snapshot::Snapshot;
 use crate::balance::Picker;
-use crate::config::{HeaderEdits, Protocol, Retry, RouteTimeouts};
+use crate::config::{HeaderEdits, Protocol, Reconnect, Retry, RouteTimeouts};
 use crate::metrics::{EndpointMetrics, Registry, RouteMetrics};
 use crate::route::RouteTable;
 
@@ -33,6 +34,9 @@ pub(crate) struct RouteEntry {
     pub(crate) name: String,
     pub(crate) upstream: Rc<UpstreamEntry>,
     pub(crate) timeouts: RouteTimeouts,
+    pub(crate) heartbeat: Option<Duration>,
+    /// Clients of event streams that a drain ends are told to come back within so long.
+    pub(crate) reconnect_within: Option<Duration>,
     pub(crate) retry: Option<Rc<Policy>>,
     pub(crate) edits: HeaderEdits,
     /// The matched prefix and what takes its place.
@@ -113,6 +117,8 @@ impl Routing {
                 retry: route.retry.as_ref().map(policy),
                 upstream,
                 timeouts: route.timeouts.clone(),
+                heartbeat: route.heartbeat,
+                reconnect_within: (route.reconnect == Reconnect::Spread).then_some(snapshot.drain_timeout),
                 edits: route.request_headers.clone(),
                 rewrite: route
                     .rewrite_path_prefix

@@ -3,6 +3,7 @@
 //! Immutable. Endpoints that did not change are the very same from one snapshot to the next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::share::EndpointShared;
 use crate::access_log::AccessSink;
@@ -12,6 +13,8 @@ use crate::config::{Balance, RetryBudget, Route};
 pub struct Snapshot {
     pub routes: Vec<Route>,
     pub upstreams: Vec<UpstreamSnapshot>,
+    /// What a drain may last at most: clients that are told when to come back do so within it.
+    pub drain_timeout: Duration,
     pub access: Arc<AccessSink>,
 }
 

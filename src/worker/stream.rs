@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
+use http::StatusCode;
 use http::response::Parts;
 use tokio::time::timeout;
 
@@ -60,6 +61,16 @@ impl Stream {
         };
         self.state = state;
         Poll::Ready(head)
+    }
+
+    /// The status of an interim answer, if one has come.
+    pub(crate) fn poll_interim(&mut self, cx: &mut Context<'_>) -> Option<StatusCode> {
+        let State::Head(response) = &mut self.state else { return None };
+        match response.poll_informational(cx) {
+            Poll::Ready(Some(Ok(interim))) => Some(interim.status()),
+            // An error comes again with the next look for the head.
+            Poll::Ready(Some(Err(_)) | None) | Poll::Pending => None,
+        }
     }
 
     /// The body, once the head has come.

@@ -46,6 +46,11 @@ impl Upload {
         self.is_done
     }
 
+    /// Whether the client has still to be asked for the body.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.body.is_held_back()
+    }
+
     /// Whether another attempt could send it too.
     pub(crate) fn is_replayable(&self) -> bool {
         self.body.is_replayable()

@@ -19,13 +19,15 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("route", &[PURE]),
     ("balance", &[PURE]),
     ("translate", &[PURE]),
+    ("events", &[PURE]),
+    ("grpc", &[PURE]),
 ];
 
 /// Used by both planes.
 const EDGES: &[&str] = &["tls", "drain", "metrics", "access_log"];
 
 /// No tokio, no hyper, no clock, no I/O.
-const PURE: &[&str] = &["config", "error", "route", "balance", "translate"];
+const PURE: &[&str] = &["config", "error", "route", "balance", "translate", "events", "grpc"];
 
 /// What the files of `worker/` may import of each other; never upwards. A file without a row is a leaf: all the
 /// others may use it, and it may use only leaves.
@@ -34,12 +36,28 @@ const WORKER: &[(&str, &[&str])] = &[
     ("downstream", &["body", "client", "exchange", "forward", "local", "socket"]),
     ("socket", &["client"]),
     ("forward", &["acquire", "body", "call", "client", "exchange", "respond"]),
-    ("call", &["body", "client", "exchange", "exclusive", "http1", "mux", "routing", "stream", "tunnel", "upload"]),
+    (
+        "call",
+        &[
+            "body",
+            "client",
+            "event_stream",
+            "exchange",
+            "exclusive",
+            "http1",
+            "mux",
+            "routing",
+            "stream",
+            "tunnel",
+            "upload",
+        ],
+    ),
     ("acquire", &["client", "exchange", "exclusive", "mux", "pool", "routing"]),
     ("respond", &["body", "client", "exchange"]),
     ("tunnel", &["body", "client", "mux"]),
-    ("body", &["client", "exchange", "exclusive", "stream", "upload"]),
+    ("body", &["client", "event_stream", "exchange", "exclusive", "stream", "upload"]),
     ("upload", &["client", "mux"]),
+    ("event_stream", &["client", "routing"]),
     ("stream", &["mux"]),
     ("exchange", &["local", "routing"]),
     ("client", &["local"]),

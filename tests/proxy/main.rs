@@ -27,5 +27,6 @@ mod retries;
 mod selftest;
 mod smuggling;
 mod storms;
+mod streams;
 mod timeouts;
 mod translation;

@@ -244,6 +244,24 @@ fn another_try_needs_a_reason_and_a_time_that_can_pass() {
 }
 
 #[test]
+fn a_heartbeat_has_a_unit_and_comes_before_a_silent_service_is_given_up() {
+    let route = |keys: &str| with(&format!("routes: [{{ upstream: api, {keys} }}]"));
+    assert_eq!(warnings(&route("heartbeat: 15s, reconnect: spread")), [""; 0]);
+    assert_eq!(warnings(&route("heartbeat: 1h, timeouts: { stream_idle: none }")), [""; 0]);
+    for (keys, said) in [
+        ("heartbeat: 15", "38 routes[0].heartbeat: `15` has no unit; write 15s, or none"),
+        ("heartbeat: 0s", "38 routes[0].heartbeat: `0s` is out of range; write a duration from 1ms to 365d, or none"),
+        ("reconnect: sprea", "38 routes[0].reconnect: `sprea` is not one of the allowed words; did you mean `spread`?"),
+    ] {
+        assert_eq!(errors(&route(keys)), [format!("3:{said}")]);
+    }
+    assert_eq!(
+        warnings(&route("heartbeat: 5m")),
+        ["3:38 routes[0].heartbeat: no heartbeat is ever sent; write less than timeouts.stream_idle, which is 5m"]
+    );
+}
+
+#[test]
 fn certificate_files_are_read_before_they_are_needed() {
     for (path, reason, label) in [
         ("none.pem", "cannot be read: entity not found", "give the path of a PEM file"),

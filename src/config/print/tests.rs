@@ -10,7 +10,7 @@ use proptest::sample::{select, subsequence};
 
 use super::super::Protocol;
 use super::super::schema::load_with;
-use super::super::{AccessLogFormat, AccessLogOnly, Balance, Diagnostics, RetryWhen, Source, TrustedPeer};
+use super::super::{AccessLogFormat, AccessLogOnly, Balance, Diagnostics, Reconnect, RetryWhen, Source, TrustedPeer};
 use super::*;
 
 fn read(text: &str) -> Result<Config, Diagnostics> {
@@ -96,6 +96,7 @@ prop_compose! {
         (headers, set) in (header_fields(), header_fields()),
         remove in header_fields(),
         (response_header, stream_idle, request) in (of(times(1)), of(times(1)), of(times(1))),
+        (heartbeat, reconnect) in (of(times(1)), select(vec![Reconnect::Client, Reconnect::Spread])),
         (attempts, when, per_try_timeout) in (1u32..=5, subsequence(WHEN.to_vec(), 0..=WHEN.len()), of(times(1))),
         rewrite in of(paths()),
     ) -> (usize, Route) {
@@ -107,6 +108,8 @@ prop_compose! {
             matches: RouteMatch { hosts, path_prefix, methods, headers },
             upstream: String::new(),
             timeouts: RouteTimeouts { response_header, stream_idle, request },
+            heartbeat,
+            reconnect,
             retry: has_retry.then_some(Retry { attempts, when, per_try_timeout }),
             request_headers: HeaderEdits { set, remove },
             rewrite_path_prefix,
@@ -258,6 +261,8 @@ routes:
       response_header: 1m
       stream_idle: 5m
       request: none
+    heartbeat: none
+    reconnect: client
     retry:
       attempts: 2
       when: [reset, 503]

@@ -104,6 +104,24 @@ fn connection_cannot_remove_what_is_meant_for_everyone_nor_what_we_add() {
 }
 
 #[test]
+fn the_expectation_of_a_body_goes_on_and_of_none_does_not() {
+    let mut head = with(&[("expect", "100-Continue")]).unwrap();
+    assert!(head.clone().expects_continue(true));
+    assert_eq!(values(head.headers(), "expect"), ["100-continue"]);
+    assert!(!head.expects_continue(false));
+    assert!(!head.headers().contains_key("expect"));
+}
+
+#[test]
+fn a_grpc_caller_says_how_long_it_waits() {
+    let timeout = |fields| with(fields).unwrap().grpc_timeout();
+    let quarter = Some(Duration::from_millis(250));
+    assert_eq!(timeout(&[("content-type", "application/grpc+proto"), ("grpc-timeout", "250m")]), quarter);
+    assert_eq!(timeout(&[("content-type", "application/grpc"), ("grpc-timeout", "soon")]), None);
+    assert_eq!(timeout(&[("content-type", "application/json"), ("grpc-timeout", "250m")]), None);
+}
+
+#[test]
 fn fields_for_this_hop_are_removed_even_if_connection_does_not_name_them() {
     let head = with(&[
         ("proxy-connection", "keep-alive"),
@@ -111,7 +129,7 @@ fn fields_for_this_hop_are_removed_even_if_connection_does_not_name_them() {
         ("transfer-encoding", "chunked"),
         ("upgrade", "websocket"),
         ("http2-settings", "AAMAAABk"),
-        ("expect", "100-continue"),
+        ("expect", "the worst"),
         ("te", "gzip"),
     ])
     .unwrap();

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 
 use super::super::body::RelayBody;
@@ -35,7 +35,12 @@ pub(super) async fn answer(open: OpenStream, request: Request<RecvStream>, mut r
             if response.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            forwarding.as_mut().poll(cx).map(Some)
+            let polled = forwarding.as_mut().poll(cx);
+            if client.take_body_wanted() && polled.is_pending() {
+                // Fails only for a stream that is gone, which the next poll tells.
+                _ = response.send_informational(interim(StatusCode::CONTINUE));
+            }
+            polled.map(Some)
         })
         .await
     };
@@ -135,6 +140,12 @@ impl Sending {
         }
         Poll::Ready(End::Sent)
     }
+}
+
+fn interim(status: StatusCode) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    response
 }
 
 fn sent(result: Result<(), h2::Error>) -> End {

@@ -1,4 +1,4 @@
-//! Answers that come before the request body: expectations, refusals, resets without error.
+//! Answers that come before the request body: refusals, resets without error. (`streams` has what is expected.)
 
 use bytes::Bytes;
 use h2::Reason;
@@ -10,18 +10,6 @@ use crate::harness::scripted::frame::{END_STREAM, OPEN};
 use crate::harness::{client, origin, proxy, scripted};
 
 const EXPECTING: &str = "POST /upload HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
-
-#[tokio::test]
-async fn an_expecting_client_is_told_to_continue_and_the_expectation_stays_here() {
-    let origin = origin::h2().start();
-    let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
-    let mut client = client::raw(proxy.address()).await;
-    client.send(EXPECTING).await;
-    assert_eq!(client.expect_head().await.status(), Ok(100));
-    client.send("hello").await;
-    assert_eq!(client.expect_response_to("POST").await.text(), "5");
-    assert_eq!(origin.log().requests[0].header("expect"), None);
-}
 
 #[tokio::test]
 async fn a_body_that_no_service_wants_is_not_asked_for() {

@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::exchange::Exchange;
 use self::log::{Closing, Ending, Log};
-pub use self::raw_h1::raw_h1;
+pub use self::raw_h1::{RawConnection, raw_h1};
 pub use self::socket::{ReservedAddress, reset_on_close};
 pub use self::unruly::{Unruly, unruly};
 use super::tls::Identity;

@@ -18,6 +18,24 @@ pub fn resident_bytes_of(pid: u32) -> u64 {
     kib * 1024
 }
 
+/// CPU time that a child has used, in ticks of the kernel.
+pub fn cpu_ticks_of(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    // The name may hold spaces; user and system time are the twelfth and thirteenth field behind it.
+    let fields = stat.rsplit_once(") ").expect("a name in parentheses").1.split(' ');
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks are a number")).sum()
+}
+
+/// How often the threads of a child have stopped waiting.
+pub fn wakeups_of(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    let wakeups = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    tasks.flatten().filter_map(|task| wakeups(fs::read_to_string(task.path().join("status")).ok()?)).sum()
+}
+
 /// Open descriptors of this process. Tests of one binary share it: compare only where nothing else runs.
 pub fn open_descriptors() -> usize {
     open_descriptors_of(std::process::id())

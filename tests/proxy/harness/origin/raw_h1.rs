@@ -75,6 +75,12 @@ impl RawConnection {
         within("request head", self.wire.head()).await.unwrap_or_else(|broken| panic!("no request head: {broken:?}"))
     }
 
+    /// Reads the body behind a head that was read alone.
+    pub async fn expect_body(&mut self, head: &Head) -> Bytes {
+        let mut reader = BodyReader::new(head.request_framing().unwrap());
+        within("request body", reader.all(&mut self.wire)).await.unwrap_or_else(|broken| panic!("no body: {broken:?}"))
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         _ = within("written bytes", self.wire.write(bytes.as_ref())).await;
     }
