@@ -13,6 +13,7 @@
 
 mod addresses;
 mod assemble;
+pub mod certificates;
 mod check;
 mod collections;
 mod decode;
@@ -83,6 +84,43 @@ pub struct Listener {
     /// Peers whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are kept and added to; those of all others are removed.
     /// Shared with every connection. Default: none.
     pub trust_forwarded_from: Arc<[TrustedPeer]>,
+    /// `None`: clients speak in the clear. The default.
+    pub tls: Option<ListenerTls>,
+}
+
+/// How a listener proves who it is, and what it asks of its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// At least one, picked by the name that the client asks for (SNI). The first one is for all other clients.
+    pub certificates: Vec<Identity>,
+    /// What is offered by ALPN, the preferred one first. Default: both.
+    pub alpn: Vec<Alpn>,
+    /// Default 1.2.
+    pub min_version: TlsVersion,
+    /// Clients must show a certificate that one of these CAs has signed. `None`, the default: they need none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A certificate and its key, both PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// With the certificates of its issuers behind it, up to the root.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What may be agreed on in a TLS handshake (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    H2,
+    Http1,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVersion {
+    #[default]
+    Tls12,
+    Tls13,
 }
 
 /// A rule that sends matching requests to one upstream.
@@ -316,12 +354,14 @@ pub struct Ping {
     pub timeout: Duration,
 }
 
-/// How an `h2://` or `https://` endpoint proves who it is.
+/// How an `h2://` or `https://` endpoint proves who it is, and how this proxy does.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UpstreamTls {
     pub ca: CaSource,
     /// Name to verify and to send as SNI; `None`: the endpoint's host.
     pub server_name: Option<String>,
+    /// Shown to services that ask for a certificate; `None`: they get none.
+    pub client: Option<Identity>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -25,9 +25,10 @@ use tokio::sync::oneshot;
 
 use crate::access_log::{self, AccessSink, Writer};
 use crate::config::{Config, Workers};
-use crate::metrics::figures::{EndpointState, Figures, Standing};
+use crate::metrics::figures::{CertificateFigures, EndpointState, Figures, Standing};
 use crate::metrics::process::ProcessFigures;
 use crate::metrics::{EndpointKey, Registry};
+use crate::tls::{CertificateEnd, ClientTls};
 use crate::worker::{Command, Crew, ListenerShared, LoneWorker, Snapshot};
 
 /// How long the access log may take to write its last lines.
@@ -47,9 +48,10 @@ pub enum StartError {
         address: SocketAddr,
         error: io::Error,
     },
-    /// The roots of an upstream cannot be used.
+    /// Certificates, keys or CAs cannot be used.
     Tls {
-        upstream: String,
+        /// Whose: as the configuration calls it.
+        what: String,
         why: String,
     },
     AccessLog {
@@ -67,7 +69,7 @@ impl fmt::Display for StartError {
                 write!(f, "{what}: {address} is in use by another process: choose another address or stop it")
             }
             Self::Bind { what, address, error } => write!(f, "{what}: cannot listen on {address}: {error}"),
-            Self::Tls { upstream, why } => write!(f, "upstreams.{upstream}.tls: {why}"),
+            Self::Tls { what, why } => write!(f, "{what}.tls: {why}"),
             Self::AccessLog { path, error } => write!(f, "logs.access.output: cannot write {path}: {error}"),
             Self::Threads(error) => write!(f, "cannot start threads: {error}"),
         }
@@ -130,9 +132,25 @@ struct Applied {
     listeners: BTreeMap<reload::ListenerKey, Arc<ListenerShared>>,
     sink: Arc<AccessSink>,
     writers: Vec<JoinHandle<()>>,
+    /// How the endpoints of an upstream are spoken to, by its name, where they speak TLS.
+    client_tls: BTreeMap<String, Arc<ClientTls>>,
 }
 
 impl Applied {
+    /// When the certificates in use end.
+    fn certificates(&self) -> Vec<CertificateFigures> {
+        let ends = |listener: &Arc<ListenerShared>| {
+            let name = listener.settings.name.clone();
+            let ends = listener.tls.iter().flat_map(|tls| tls.ends.clone()).collect::<Vec<_>>();
+            ends.into_iter().map(move |CertificateEnd { name: of, not_after }| CertificateFigures {
+                listener: name.clone(),
+                name: of,
+                not_after,
+            })
+        };
+        self.listeners.values().flat_map(ends).collect()
+    }
+
     /// Lets go of what keeps the access log's writer waiting.
     fn retire_sink(&mut self) {
         let (sink, _) = access_log::none();
@@ -207,9 +225,9 @@ impl Control {
 
     /// Everything that is counted and known, at this moment. Reads `/proc`: not for a worker.
     pub fn figures(&self) -> Figures {
-        let (generation, is_reloaded) = {
+        let (generation, is_reloaded, certificates) = {
             let applied = self.applied();
-            (applied.generation, applied.is_reloaded)
+            (applied.generation, applied.is_reloaded, applied.certificates())
         };
         let standing = Standing {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -217,6 +235,7 @@ impl Control {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             config_generation: generation,
             is_reloaded,
+            certificates,
         };
         let states: BTreeMap<EndpointKey, EndpointState> = self
             .endpoints()

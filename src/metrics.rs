@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Fault, Proof};
+use crate::tls::HANDSHAKE_FAILURES;
 
 /// Goes up only. Written by one thread.
 #[derive(Debug, Default)]
@@ -137,6 +138,8 @@ pub struct WorkerMetrics {
     pub faults: Labelled,
     pub panics: Counter,
     pub access_log_dropped: Counter,
+    /// Clients that did not come as far as a request.
+    pub tls_handshake_failures: Labelled,
 }
 
 impl Default for WorkerMetrics {
@@ -153,6 +156,7 @@ impl Default for WorkerMetrics {
             faults: Labelled::new(&Fault::REASONS),
             panics: Counter::default(),
             access_log_dropped: Counter::default(),
+            tls_handshake_failures: Labelled::new(&HANDSHAKE_FAILURES),
         }
     }
 }

@@ -18,6 +18,7 @@ mod exchange;
 mod exclusive;
 mod expectation;
 mod forward;
+mod handshake;
 mod http1;
 mod jitter;
 mod lane;

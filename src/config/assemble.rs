@@ -8,15 +8,15 @@
 use super::decode::{Decoder, Fields, Section, names};
 use super::diagnostic::{Diagnostic, nearest};
 use super::keys::{
-    AccessKeys, AdminKeys, EditKeys, Headers, Http2Keys, LimitKeys, ListenerKeys, ListenerTimeoutKeys, LogsKeys,
-    MatchKeys, PingKeys, PoolKeys, RetryBudgetKeys, RetryKeys, RewriteKeys, RootKeys, RouteKeys, RouteTimeoutKeys,
-    RuntimeKeys, ShutdownKeys, TlsKeys, UpstreamKeys, UpstreamTimeoutKeys,
+    AccessKeys, AdminKeys, CertificateKeys, EditKeys, Headers, Http2Keys, LimitKeys, ListenerKeys, ListenerTimeoutKeys,
+    ListenerTlsKeys, LogsKeys, MatchKeys, PingKeys, PoolKeys, RetryBudgetKeys, RetryKeys, RewriteKeys, RootKeys,
+    RouteKeys, RouteTimeoutKeys, RuntimeKeys, ShutdownKeys, TlsKeys, UpstreamKeys, UpstreamTimeoutKeys,
 };
 use super::source::{Span, Spanned};
 use super::yaml::{Node, NodeValue};
 use super::{
-    AccessLog, Admin, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Protocol, Retry, RetryBudget, Route,
-    RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls,
+    AccessLog, Admin, Alpn, Config, Endpoint, HeaderEdits, Identity, Listener, ListenerTls, Logs, Ping, Pool, Protocol,
+    Retry, RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls,
 };
 
 /// A configuration in which parts may be missing because they were wrong, and where its parts were written.
@@ -34,6 +34,25 @@ pub(super) struct ListenerMarks {
     pub(super) address: Span,
     /// Each part of `trust_forwarded_from`.
     pub(super) trusted: Vec<Span>,
+    pub(super) tls: ListenerTlsMarks,
+}
+
+pub(super) struct ListenerTlsMarks {
+    /// If the section was written.
+    pub(super) whole: Option<Span>,
+    /// Of each certificate whose files were both named, where they were.
+    pub(super) certificates: Vec<IdentityMarks>,
+    /// Whether any certificate was written, right or wrong.
+    pub(super) has_certificates: bool,
+    /// Each word, to find one that stands there twice.
+    pub(super) alpn: Vec<Span>,
+    pub(super) client_ca: Span,
+}
+
+/// Where a certificate and its key were named.
+pub(super) struct IdentityMarks {
+    pub(super) cert: Span,
+    pub(super) key: Span,
 }
 
 pub(super) struct RouteMarks {
@@ -60,6 +79,8 @@ pub(super) struct UpstreamMarks {
     /// If any TLS setting was written.
     pub(super) tls: Option<Span>,
     pub(super) ca: Span,
+    pub(super) client_cert: Option<Span>,
+    pub(super) client_key: Option<Span>,
     /// Whether the endpoints were understood, so that what follows from them can be judged.
     pub(super) has_endpoints: bool,
 }
@@ -208,15 +229,18 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
         trust_forwarded_from,
         timeouts,
         limits,
+        tls,
     } = keys;
     let ListenerTimeoutKeys { whole: _, header, idle } = timeouts;
     let LimitKeys { whole: _, header_bytes, headers, streams, body_bytes } = limits;
     let address = address?;
     let trusted = trust_forwarded_from.map(|trusted| trusted.value).unwrap_or_default();
+    let (tls, tls_marks) = listener_tls(tls);
     let marks = ListenerMarks {
         name: name.as_ref().map_or(span, |name| name.span),
         address: address.span,
         trusted: trusted.iter().map(|peer| peer.span).collect(),
+        tls: tls_marks,
     };
     let listener = Listener {
         name: name.map_or_else(|| format!("listener-{}", position + 1), |name| name.value),
@@ -229,8 +253,33 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
         streams_max: streams.value,
         body_bytes_max: body_bytes.value,
         trust_forwarded_from: trusted.into_iter().map(|peer| peer.value).collect(),
+        tls,
     };
     Some((listener, marks))
+}
+
+fn listener_tls(keys: ListenerTlsKeys) -> (Option<ListenerTls>, ListenerTlsMarks) {
+    let ListenerTlsKeys { whole, certificates, alpn, min_version, client_ca } = keys;
+    let mut marks = ListenerTlsMarks {
+        whole: whole.is_given.then_some(whole.span),
+        certificates: Vec::new(),
+        has_certificates: certificates.is_some(),
+        alpn: alpn.iter().flat_map(|alpn| alpn.value.iter().map(|word| word.span)).collect(),
+        client_ca: client_ca.as_ref().map_or(whole.span, |client_ca| client_ca.span),
+    };
+    let mut identities = Vec::new();
+    for CertificateKeys { whole: _, cert, key } in certificates.map(|list| list.value).unwrap_or_default() {
+        let (Some(cert), Some(key)) = (cert, key) else { continue };
+        marks.certificates.push(IdentityMarks { cert: cert.span, key: key.span });
+        identities.push(Identity { cert: cert.value, key: key.value });
+    }
+    let tls = ListenerTls {
+        certificates: identities,
+        alpn: alpn.map_or_else(|| vec![Alpn::H2, Alpn::Http1], values),
+        min_version: min_version.value,
+        client_ca: client_ca.map(|client_ca| client_ca.value),
+    };
+    (whole.is_given.then_some(tls), marks)
 }
 
 fn route(keys: RouteKeys, position: usize) -> (Route, RouteMarks) {
@@ -312,7 +361,7 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
     } = pool;
     let Http2Keys { whole: _, stream_window } = http2;
     let UpstreamTimeoutKeys { whole: _, connect } = timeouts;
-    let TlsKeys { whole: tls, ca, server_name } = tls;
+    let TlsKeys { whole: tls, ca, server_name, client_cert, client_key } = tls;
     let RetryBudgetKeys { whole: _, percent, min_per_second } = retry_budget;
 
     let endpoints = endpoints.map(|endpoints| endpoints.value).unwrap_or_default();
@@ -323,8 +372,12 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
         window: if max_streams_per_connection.is_given { max_streams_per_connection.span } else { stream_window.span },
         tls: tls.is_given.then_some(tls.span),
         ca: ca.span,
+        client_cert: client_cert.as_ref().map(|cert| cert.span),
+        client_key: client_key.as_ref().map(|key| key.span),
         has_endpoints: !endpoints.is_empty(),
     };
+    // One without the other is an error, told by `check`.
+    let client = client_cert.zip(client_key).map(|(cert, key)| Identity { cert: cert.value, key: key.value });
     let endpoints: Vec<Endpoint> = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
     let max_connections = connections_max(&endpoints, max_connections.map(|max| max.value));
     let upstream = Upstream {
@@ -345,7 +398,7 @@ fn upstream_long((name, keys): (Spanned<String>, UpstreamKeys)) -> (Upstream, Up
         },
         stream_window_bytes: u32::try_from(stream_window.value).expect("the rule's range fits"),
         connect_timeout: connect.value,
-        tls: UpstreamTls { ca: ca.value, server_name: server_name.map(|name| name.value) },
+        tls: UpstreamTls { ca: ca.value, server_name: server_name.map(|name| name.value), client },
         retry_budget: RetryBudget { percent: percent.value, min_per_second: min_per_second.value },
     };
     (upstream, marks)

@@ -3,31 +3,33 @@
 //! Each check points at the part that came last or that is easiest to change. Errors are what the data plane could
 //! not serve; warnings are what it can serve but nobody can have meant.
 //!
-//! Pure, except that a certificate file is read through `files`.
+//! Pure, except that certificate files are read through `files`.
+
+mod pem;
 
 use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
 use std::hash::Hash;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use http::header;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
 use super::addresses::is_authority;
-use super::assemble::{Draft, RouteMarks, UpstreamMarks};
+use super::assemble::{Draft, IdentityMarks, ListenerTlsMarks, RouteMarks, UpstreamMarks};
 use super::decode::Decoder;
 use super::diagnostic::Diagnostic;
 use super::print::time_text;
 use super::schema::Files;
 use super::source::Span;
-use super::{CaSource, HeaderEdits, Route, RouteMatch, TrustedPeer, Upstream};
+use super::{CaSource, HeaderEdits, Listener, Route, RouteMatch, TrustedPeer, Upstream};
 use crate::translate::{is_removable, is_settable};
 
 /// Notes everything in `draft` that does not fit together.
 pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
     check_listeners(draft, cx);
+    for (position, (listener, marks)) in draft.config.listeners.iter().zip(&draft.listeners).enumerate() {
+        check_listener_tls(position, listener, &marks.tls, files, cx);
+    }
     check_admin(draft, cx);
     check_routes(draft, cx);
     for (upstream, marks) in draft.config.upstreams.iter().zip(&draft.upstreams) {
@@ -227,26 +229,61 @@ fn check_tls(upstream: &Upstream, marks: &UpstreamMarks, files: Files<'_>, cx: &
         let message = format!("upstreams.{name}.tls: no endpoint of `{name}` uses TLS");
         cx.note(span, Diagnostic::error(message).label("write an endpoint as h2:// or https://, or remove tls"));
     }
-    if let CaSource::File(path) = &upstream.tls.ca
-        && let Err((reason, label)) = check_certificates(path, files)
-    {
-        let message = format!("upstreams.{name}.tls.ca: {} {reason}", path.display());
-        cx.note(marks.ca, Diagnostic::error(message).label(label));
+    let path = format!("upstreams.{name}.tls");
+    if let CaSource::File(file) = &upstream.tls.ca {
+        pem::check_roots(&format!("{path}.ca"), file, marks.ca, files, cx);
+    }
+    match (marks.client_cert, marks.client_key, &upstream.tls.client) {
+        (Some(cert), Some(key), Some(client)) => {
+            let keys = (&*format!("{path}.client_cert"), &*format!("{path}.client_key"));
+            pem::check_identity(keys, client, &IdentityMarks { cert, key }, files, cx);
+        }
+        (Some(span), None, _) => {
+            let message = format!("{path}: client_cert has no client_key");
+            cx.note(span, Diagnostic::error(message).label("add `client_key: client.key`"));
+        }
+        (None, Some(span), _) => {
+            let message = format!("{path}: client_key has no client_cert");
+            cx.note(span, Diagnostic::error(message).label("add `client_cert: client.crt`"));
+        }
+        _ => {}
     }
 }
 
-/// Reads a PEM file once, so that a wrong one is found now and not at the first handshake.
-fn check_certificates(path: &Path, files: Files<'_>) -> Result<(), (String, &'static str)> {
-    let bytes = files(path).map_err(|error| (format!("cannot be read: {error}"), "give the path of a PEM file"))?;
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        certificate.map_err(|error| (format!("is not PEM: {error}"), "give a file with BEGIN CERTIFICATE lines"))?;
-        count += 1;
+fn check_listener_tls(
+    position: usize,
+    listener: &Listener,
+    marks: &ListenerTlsMarks,
+    files: Files<'_>,
+    cx: &mut Decoder<'_>,
+) {
+    let (Some(tls), Some(whole)) = (&listener.tls, marks.whole) else { return };
+    let path = format!("listeners[{position}].tls");
+    if !marks.has_certificates {
+        let message = format!("{path}: the key `certificates` is missing");
+        let label = "add `certificates: [{ cert: tls.crt, key: tls.key }]`";
+        cx.note(whole, Diagnostic::error(message).label(label));
     }
-    if count == 0 {
-        return Err(("holds no certificate".to_owned(), "give a file with BEGIN CERTIFICATE lines"));
+    for (number, (identity, marks)) in tls.certificates.iter().zip(&marks.certificates).enumerate() {
+        let path = format!("{path}.certificates[{number}]");
+        let subject =
+            pem::check_identity((&format!("{path}.cert"), &format!("{path}.key")), identity, marks, files, cx);
+        if number > 0 && subject.is_some_and(|subject| subject.names.is_empty()) {
+            let message =
+                format!("{path}.cert: {} has no DNS name that a client could ask for", identity.cert.display());
+            let label = "it is never used; the first certificate is for clients that ask for no name";
+            cx.note(marks.cert, Diagnostic::warning(message).label(label));
+        }
     }
-    Ok(())
+    let mut seen = HashMap::new();
+    for (word, span) in tls.alpn.iter().zip(&marks.alpn) {
+        if let Some(earlier) = claim(&mut seen, word, *span) {
+            cx.note(*span, Diagnostic::error(format!("{path}.alpn: this is given twice")).label(first(earlier, cx)));
+        }
+    }
+    if let Some(file) = &tls.client_ca {
+        pem::check_roots(&format!("{path}.client_ca"), file, marks.client_ca, files, cx);
+    }
 }
 
 fn is_catch_all(matches: &RouteMatch) -> bool {

@@ -63,6 +63,8 @@ pub(super) enum Presence {
     Required(&'static str),
     /// Every key below has its own.
     Below,
+    /// The same, but to write any of them means something: nothing of the section is a default.
+    Apart,
 }
 
 /// A mapping with fixed keys, declared by `section!`.

@@ -1,11 +1,12 @@
 //! Every key of the configuration, declared once.
 //!
 //! Each line says: what holds if the key is absent (`preset` a default, `optional` nothing, `required` an error,
-//! `below` a section), its name, its type, its rule, the default or an example as one would write it, and what
+//! `below` a section, `apart` a section that is absent by default), its name, its type, its rule, the default or an example as one would write it, and what
 //! it means. The decoder, the JSON Schema, `trunkline defaults` and `config/full.yaml` all follow from here.
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -13,13 +14,15 @@ use tracing::Level;
 
 use super::addresses::{ADDRESS, ADDRESS_OR_NONE, ENDPOINT, TRUSTED_PEER};
 use super::collections::{Each, EndpointsRule, HeadersRule, Named, Sections};
-use super::parse::{CA, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, RETRY_WHEN, SERVER_NAME, VERSION};
+use super::parse::{
+    CA, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, PEM_PATH, RETRY_WHEN, SERVER_NAME, VERSION,
+};
 use super::rules::{Count, Size, SizeLimit, Time, TimeLimit, Word, WorkersRule};
 use super::section::section;
 use super::source::Spanned;
 use super::{
-    AccessLogFormat, AccessLogOnly, AccessLogOutput, Balance, CaSource, Endpoint, Reconnect, RetryWhen, TrustedPeer,
-    Workers,
+    AccessLogFormat, AccessLogOnly, AccessLogOutput, Alpn, Balance, CaSource, Endpoint, Reconnect, RetryWhen,
+    TlsVersion, TrustedPeer, Workers,
 };
 
 pub(super) type Headers = Vec<(Spanned<HeaderName>, HeaderValue)>;
@@ -67,6 +70,28 @@ section! { ListenerKeys {
         "How long a client may take.";
     below limits: LimitKeys,
         "How much a client may send.";
+    apart tls: ListenerTlsKeys,
+        "TLS on this address; without it clients speak in the clear. Files are read again when they change.";
+} }
+
+section! { ListenerTlsKeys {
+    optional certificates: Vec<CertificateKeys> =
+        Sections::<CertificateKeys> { item: "{ cert: tls.crt, key: tls.key }", of: PhantomData }, "",
+        "Who this listener is. The certificate with the name that a client asks for (SNI) is taken, *.example.com being\n\
+         one label; the first one is for clients that ask for none or for another. Required in this section.";
+    optional alpn: Vec<Spanned<Alpn>> = Each { rule: Word(ALPN), item: "h2", or_one: false }, "[h2, http/1.1]",
+        "What is offered by ALPN, the preferred one first. Default: both, as in the example.";
+    preset min_version: TlsVersion = Word(TLS_VERSIONS), "1.2",
+        "The oldest version that clients may use: 1.2 or 1.3.";
+    optional client_ca: PathBuf = PEM_PATH, "ca.crt",
+        "A PEM file with the CAs of the clients: each client must then show a certificate of one of them.";
+} }
+
+section! { CertificateKeys {
+    required cert: PathBuf = PEM_PATH, "tls.crt",
+        "A PEM file with the certificate, and those of its issuers behind it. Required.";
+    required key: PathBuf = PEM_PATH, "tls.key",
+        "A PEM file with its private key. Required.";
 } }
 
 section! { ListenerTimeoutKeys {
@@ -174,7 +199,8 @@ section! { UpstreamKeys {
     below timeouts: UpstreamTimeoutKeys,
         "How long the service may take.";
     below tls: TlsKeys,
-        "How an h2:// or https:// endpoint proves who it is; not allowed without one.";
+        "How an h2:// or https:// endpoint proves who it is, and how this proxy does; not allowed without one.\n\
+         Files are read again when they change.";
     below retry_budget: RetryBudgetKeys,
         "How much the routes' `retry` may add to the load of a service that is in trouble already.";
 } }
@@ -236,6 +262,10 @@ section! { TlsKeys {
          path starts at the working directory.";
     optional server_name: String = SERVER_NAME, "api.internal",
         "The name to verify and to send as SNI; the endpoint's host if absent.";
+    optional client_cert: PathBuf = PEM_PATH, "client.crt",
+        "A PEM file with the certificate to show to services that ask for one, and those of its issuers behind it.";
+    optional client_key: PathBuf = PEM_PATH, "client.key",
+        "A PEM file with its private key; both or neither.";
 } }
 
 section! { RetryBudgetKeys {
@@ -283,6 +313,8 @@ section! { RuntimeKeys {
 pub(super) const BALANCE: &[(&str, Balance)] =
     &[("least_requests", Balance::LeastRequests), ("round_robin", Balance::RoundRobin)];
 pub(super) const RECONNECT: &[(&str, Reconnect)] = &[("client", Reconnect::Client), ("spread", Reconnect::Spread)];
+pub(super) const ALPN: &[(&str, Alpn)] = &[("h2", Alpn::H2), ("http/1.1", Alpn::Http1)];
+pub(super) const TLS_VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 pub(super) const LEVELS: &[(&str, Level)] = &[
     ("error", Level::ERROR),
     ("warn", Level::WARN),

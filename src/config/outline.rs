@@ -56,7 +56,7 @@ pub(super) fn section_schema(keys: &[Key]) -> Value {
                 members.insert("default".to_owned(), default);
             }
             Presence::Required(_) => required.push(key.name),
-            Presence::Optional(_) | Presence::Below => {}
+            Presence::Optional(_) | Presence::Below | Presence::Apart => {}
         }
         properties.insert(key.name.to_owned(), schema);
     }
@@ -108,6 +108,11 @@ fn write_key(key: &Key, indent: usize, unset: Unset, lines: &mut Vec<String>) {
             };
             lines.push(format!("{space}{comment}{name}: {text}{remark}"));
         }
+        Shape::Section(keys) if unset == Unset::CommentedOut && matches!(presence, Presence::Apart) => {
+            let mut example = vec![format!("{space}{name}:")];
+            write_keys(keys, indent + 2, Unset::AsExample, &mut example);
+            lines.extend(example.iter().map(|line| format!("{space}# {}", &line[indent..])));
+        }
         Shape::Section(keys) => {
             // A section of which everything is commented out would otherwise stand there as null.
             lines.push(format!("{space}{name}:"));
@@ -154,7 +159,8 @@ const HEADER: &str = "\
 ";
 const FULL_HEADER: &str = "\
 # Every key of a Trunkline configuration, what it means and its default. `# example` marks what has none.
-# Copy only what you change: config/minimal.yaml does the same with two lines. `trunkline check` finds mistakes.
+# Copy only what you change: config/minimal.yaml is two lines long. `trunkline check` finds mistakes, and files that
+# are named here and do not exist.
 # Durations need a unit (ms, s, m, h, d), sizes too (B, KiB, MiB, GiB, kB, MB, GB).
 # ${X}, ${X:-default} and ${X:?message} in a value are taken from the environment; $$ is a dollar.
 #
@@ -164,14 +170,20 @@ const FULL_HEADER: &str = "\
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Source, load};
+    use super::super::schema::load_with;
+    use super::super::{Config, Source};
     use super::*;
 
     const FULL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/full.yaml");
     const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.yaml");
 
-    fn read(name: &str, text: &str) -> super::super::Config {
-        let (config, warnings) = load(&Source::new(name, text), &|_| None).unwrap_or_else(|errors| panic!("{errors}"));
+    fn read(name: &str, text: &str) -> Config {
+        // Each file that is named is a certificate, its key and a CA.
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+        let files = |_: &std::path::Path| Ok(pem.clone().into_bytes());
+        let (config, warnings) =
+            load_with(&Source::new(name, text), &|_| None, &files).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(warnings.list, [], "{warnings}");
         config
     }

@@ -76,6 +76,15 @@ pub(super) const CA: Parsed<CaSource> = Parsed {
     },
 };
 
+pub(super) const PEM_PATH: Parsed<PathBuf> = Parsed {
+    wanted: "the path of a PEM file",
+    pattern: r".",
+    parse: |text| match text {
+        "" => wrong("the path is empty", "write the path of a PEM file"),
+        _ => Ok(PathBuf::from(text)),
+    },
+};
+
 pub(super) const SERVER_NAME: Parsed<String> = Parsed {
     wanted: "a host name, for example api.internal",
     pattern: r"^[A-Za-z0-9_.:-]+$",

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, BALANCE, LEVELS, RECONNECT};
+use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, ALPN, BALANCE, LEVELS, RECONNECT, TLS_VERSIONS};
 use super::{
-    AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Listener, Logs, Ping, Pool, Retry,
-    RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls, Workers,
+    AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Identity, Listener, ListenerTls, Logs,
+    Ping, Pool, Retry, RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls,
+    Workers,
 };
 
 /// What becomes of the values of fields that carry credentials.
@@ -83,6 +84,7 @@ fn listener(listener: &Listener) -> Tree {
         streams_max,
         body_bytes_max,
         trust_forwarded_from,
+        tls,
     } = listener;
     let mut parts = vec![
         ("name", text(name)),
@@ -105,6 +107,19 @@ fn listener(listener: &Listener) -> Tree {
             ]),
         ),
     ]);
+    if let Some(ListenerTls { certificates, alpn, min_version, client_ca }) = tls {
+        let certificate =
+            |Identity { cert, key }: &Identity| map([("cert", text(path_text(cert))), ("key", text(path_text(key)))]);
+        let mut keys = vec![
+            ("certificates", Tree::List(certificates.iter().map(certificate).collect())),
+            ("alpn", Tree::Line(alpn.iter().map(|it| word(ALPN, *it).to_owned()).collect())),
+            ("min_version", text(word(TLS_VERSIONS, *min_version))),
+        ];
+        if let Some(path) = client_ca {
+            keys.push(("client_ca", text(path_text(path))));
+        }
+        parts.push(("tls", map(keys)));
+    }
     map(parts)
 }
 
@@ -212,7 +227,7 @@ fn upstream(upstream: &Upstream) -> Tree {
     ];
     // Without a TLS endpoint the section is an error.
     if endpoints.iter().any(|endpoint| endpoint.protocol.is_tls()) {
-        let UpstreamTls { ca, server_name } = tls;
+        let UpstreamTls { ca, server_name, client } = tls;
         let ca = match ca {
             CaSource::System => "system".to_owned(),
             CaSource::File(path) => path_text(path),
@@ -220,6 +235,9 @@ fn upstream(upstream: &Upstream) -> Tree {
         let mut settings = vec![("ca", text(ca))];
         if let Some(name) = server_name {
             settings.push(("server_name", text(name)));
+        }
+        if let Some(Identity { cert, key }) = client {
+            settings.extend([("client_cert", text(path_text(cert))), ("client_key", text(path_text(key)))]);
         }
         parts.push(("tls", map(settings)));
     }

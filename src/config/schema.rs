@@ -122,6 +122,7 @@ mod tests {
                     streams_max: 100,
                     body_bytes_max: None,
                     trust_forwarded_from: [].into(),
+                    tls: None,
                 }],
                 routes: vec![Route {
                     name: "route-1".to_owned(),
@@ -161,7 +162,7 @@ mod tests {
                     },
                     stream_window_bytes: 256 << 10,
                     connect_timeout: Duration::from_secs(1),
-                    tls: UpstreamTls { ca: CaSource::System, server_name: None },
+                    tls: UpstreamTls { ca: CaSource::System, server_name: None, client: None },
                     retry_budget: RetryBudget { percent: 20, min_per_second: 3 },
                 }],
                 admin: Admin::default(),

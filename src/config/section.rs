@@ -4,7 +4,7 @@
 //! are told, the JSON Schema is made and the defaults are printed.
 //!
 //! `preset` has a default, `optional` and `required` an example, both as text that the rule itself must accept;
-//! `below` is a section of its own.
+//! `below` is a section of its own, and `apart` one that is commented out among the defaults.
 
 /// Declares a section: for each key its presence, name, type, rule, text and meaning.
 macro_rules! section {
@@ -43,11 +43,14 @@ macro_rules! section {
     (@type optional $type:ty) => { Option<$crate::config::source::Spanned<$type>> };
     (@type required $type:ty) => { Option<$crate::config::source::Spanned<$type>> };
     (@type below $type:ty) => { $type };
+    (@type apart $type:ty) => { $type };
     (@presence preset $text:literal) => { $crate::config::decode::Presence::Default($text) };
     (@presence optional $text:literal) => { $crate::config::decode::Presence::Optional($text) };
     (@presence required $text:literal) => { $crate::config::decode::Presence::Required($text) };
     (@presence below) => { $crate::config::decode::Presence::Below };
+    (@presence apart) => { $crate::config::decode::Presence::Apart };
     (@rule below $type:ty) => { $crate::config::collections::One::<$type>(std::marker::PhantomData) };
+    (@rule apart $type:ty) => { $crate::config::collections::One::<$type>(std::marker::PhantomData) };
     (@rule $presence:ident $type:ty, $rule:expr) => { $rule };
     (@decode preset $cx:ident $map:ident ($name:expr) $text:literal, $rule:expr) => {
         $cx.field_default($map, $name, $text, &$rule)
@@ -59,6 +62,9 @@ macro_rules! section {
         $cx.field_required($map, $name, $text, &$rule)
     };
     (@decode below $cx:ident $map:ident ($name:expr)) => {
+        $cx.field_section($map, $name)
+    };
+    (@decode apart $cx:ident $map:ident ($name:expr)) => {
         $cx.field_section($map, $name)
     };
 }

@@ -77,6 +77,12 @@ pub(super) fn read_named(path: &Path) -> std::io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
+/// Seconds since 1970, for what has a time in a file that a configuration names.
+pub(super) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs().cast_signed())
+}
+
 /// Picks the configuration file: `flag`, `$TRUNKLINE_CONFIG`, `./trunkline.yaml`, `/etc/trunkline/trunkline.yaml`.
 ///
 /// A file that was asked for by name is returned whether it exists or not, so that reading it says what is wrong.

@@ -10,13 +10,12 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
 use super::{Applied, Control, StartError, sockets};
 use crate::access_log::{self, AccessSink, Writer};
 use crate::config::{AccessLogOutput, Config, Endpoint, Listener, Upstream};
-use crate::tls;
+use crate::tls::{self, ClientTls, ServerTls};
 use crate::worker::{Command, Crew, EndpointShared, ListenerShared, Snapshot, Target, TargetTls, UpstreamSnapshot};
 
 /// What makes a listener the same one over reloads.
@@ -29,6 +28,7 @@ pub(super) struct Plan {
     fresh_sockets: Vec<(Arc<ListenerShared>, Vec<TcpListener>)>,
     sink: Arc<AccessSink>,
     writer: Option<Writer>,
+    client_tls: BTreeMap<String, Arc<ClientTls>>,
 }
 
 impl Plan {
@@ -51,24 +51,36 @@ impl Plan {
                 (sink, Some(writer))
             }
         };
+        let mut client_tls = BTreeMap::new();
+        for upstream in &config.upstreams {
+            if let Some(tls) = self::client_tls(upstream)? {
+                let known = before.and_then(|before| before.client_tls.get(&upstream.name));
+                client_tls.insert(upstream.name.clone(), kept_if_same(tls, known, ClientTls::is_same_as));
+            }
+        }
         let upstreams = config
             .upstreams
             .iter()
-            .map(|upstream| upstream_snapshot(upstream, before, workers))
+            .map(|upstream| upstream_snapshot(upstream, client_tls.get(&upstream.name), before, workers))
             .collect::<Result<_, _>>()?;
         let mut listeners = BTreeMap::new();
         let mut fresh_sockets = Vec::new();
         for listener in &config.listeners {
             let key = (listener.address, listener.name.clone());
             let known = before.and_then(|before| before.listeners.get(&key));
+            let known_tls =
+                known.filter(|known| known.settings.tls == listener.tls).and_then(|known| known.tls.as_ref());
+            let tls = server_tls(listener)?.map(|tls| kept_if_same(tls, known_tls, ServerTls::is_same_as));
+            let is_same =
+                |known: &ListenerShared| known.settings == *listener && is_same_arc(known.tls.as_ref(), tls.as_ref());
             let shared = match known {
-                Some(known) if known.settings == *listener => known.clone(),
+                Some(known) if is_same(known) => known.clone(),
                 // The address stays, its settings change: the sockets move to the new record.
-                Some(known) => known.with_settings(listener.clone()),
+                Some(known) => known.with_settings(listener.clone(), tls),
                 None => {
                     let sockets = bind(listener, before, workers)?;
                     let address = sockets[0].local_addr().unwrap_or(listener.address);
-                    let shared = ListenerShared::new(listener.clone(), address);
+                    let shared = ListenerShared::new(listener.clone(), tls, address);
                     fresh_sockets.push((shared.clone(), sockets));
                     shared
                 }
@@ -77,7 +89,7 @@ impl Plan {
         }
         let (routes, drain_timeout) = (config.routes.clone(), config.shutdown.timeout);
         let snapshot = Snapshot { routes, upstreams, drain_timeout, access: sink.clone() };
-        Ok(Self { snapshot: Arc::new(snapshot), listeners, fresh_sockets, sink, writer })
+        Ok(Self { snapshot: Arc::new(snapshot), listeners, fresh_sockets, client_tls, sink, writer })
     }
 
     /// Has the workers serve it. Cannot fail.
@@ -116,6 +128,7 @@ impl Plan {
             listeners: self.listeners,
             sink: self.sink,
             writers,
+            client_tls: self.client_tls,
         }
     }
 }
@@ -170,6 +183,7 @@ fn bind(listener: &Listener, before: Option<&Applied>, workers: usize) -> Result
 
 fn upstream_snapshot(
     upstream: &Upstream,
+    client_tls: Option<&Arc<ClientTls>>,
     before: Option<&Applied>,
     workers: usize,
 ) -> Result<UpstreamSnapshot, StartError> {
@@ -180,10 +194,10 @@ fn upstream_snapshot(
         let is_same = config.pool == upstream.pool
             && config.stream_window_bytes == upstream.stream_window_bytes
             && config.connect_timeout == upstream.connect_timeout
-            && config.tls == upstream.tls;
+            && config.tls == upstream.tls
+            && is_same_arc(before.client_tls.get(&upstream.name), client_tls);
         is_same.then_some(&snapshot.endpoints)
     });
-    let client_config = client_config(upstream)?;
     let endpoints = upstream
         .endpoints
         .iter()
@@ -192,7 +206,7 @@ fn upstream_snapshot(
             if let Some(kept) = kept {
                 return Ok(kept.clone());
             }
-            let target = target(upstream, endpoint, client_config.as_ref())?;
+            let target = target(upstream, endpoint, client_tls)?;
             Ok(EndpointShared::new(Arc::new(target), upstream.pool.clone(), workers))
         })
         .collect::<Result<_, StartError>>()?;
@@ -207,34 +221,51 @@ fn upstream_snapshot(
 pub fn targets(config: &Config) -> Result<Vec<Target>, StartError> {
     let mut targets = Vec::new();
     for upstream in &config.upstreams {
-        let client_config = client_config(upstream)?;
+        let client_tls = client_tls(upstream)?.map(Arc::new);
         for endpoint in &upstream.endpoints {
-            targets.push(target(upstream, endpoint, client_config.as_ref())?);
+            targets.push(target(upstream, endpoint, client_tls.as_ref())?);
         }
     }
     Ok(targets)
 }
 
 /// The TLS settings that the endpoints of `upstream` share; `None` if none of them uses TLS.
-fn client_config(upstream: &Upstream) -> Result<Option<Arc<ClientConfig>>, StartError> {
+fn client_tls(upstream: &Upstream) -> Result<Option<ClientTls>, StartError> {
     let is_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol.is_tls());
-    let client_config = is_tls.then(|| tls::client_config(&upstream.tls.ca)).transpose();
-    client_config.map_err(|why| StartError::Tls { upstream: upstream.name.clone(), why })
+    let client_tls = is_tls.then(|| ClientTls::new(&upstream.tls)).transpose();
+    client_tls.map_err(|why| StartError::Tls { what: format!("upstreams.{}", upstream.name), why })
 }
 
-fn target(
-    upstream: &Upstream,
-    endpoint: &Endpoint,
-    client_config: Option<&Arc<ClientConfig>>,
-) -> Result<Target, StartError> {
-    let tls = match client_config {
-        Some(config) if endpoint.protocol.is_tls() => {
+/// The certificates of `listener`; `None` if its clients speak in the clear.
+fn server_tls(listener: &Listener) -> Result<Option<ServerTls>, StartError> {
+    let server_tls = listener.tls.as_ref().map(ServerTls::new).transpose();
+    server_tls.map_err(|why| StartError::Tls { what: format!("listener {}", listener.name), why })
+}
+
+/// What there was before, if it is the same, so that connections and sessions made with it stay.
+fn kept_if_same<T>(new: T, before: Option<&Arc<T>>, is_same: fn(&T, &T) -> bool) -> Arc<T> {
+    before.filter(|before| is_same(before, &new)).cloned().unwrap_or_else(|| Arc::new(new))
+}
+
+fn is_same_arc<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
+fn target(upstream: &Upstream, endpoint: &Endpoint, client_tls: Option<&Arc<ClientTls>>) -> Result<Target, StartError> {
+    let tls = match client_tls {
+        Some(client_tls) if endpoint.protocol.is_tls() => {
             let name = upstream.tls.server_name.clone().unwrap_or_else(|| endpoint.host.clone());
-            let name = ServerName::try_from(name)
-                .map_err(|error| StartError::Tls { upstream: upstream.name.clone(), why: error.to_string() })?;
+            let name = ServerName::try_from(name).map_err(|error| StartError::Tls {
+                what: format!("upstreams.{}", upstream.name),
+                why: error.to_string(),
+            })?;
             let offers: &[&[u8]] =
                 if endpoint.protocol.is_discovered() { &[tls::HTTP2, tls::HTTP1] } else { &[tls::HTTP2] };
-            let (http2, http1) = (tls::connector(config, offers), tls::connector(config, &[tls::HTTP1]));
+            let (http2, http1) =
+                (tls::connector(&client_tls.config, offers), tls::connector(&client_tls.config, &[tls::HTTP1]));
             Some(TargetTls { http2, http1, name })
         }
         _ => None,

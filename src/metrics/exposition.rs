@@ -113,7 +113,16 @@ impl Sheet<'_> {
             "Bytes received from clients, heads included.",
             downstream.received_bytes,
         )?;
-        self.counter("trunkline_downstream_sent_bytes", "Bytes sent to clients, heads included.", downstream.sent_bytes)
+        self.counter(
+            "trunkline_downstream_sent_bytes",
+            "Bytes sent to clients, heads included.",
+            downstream.sent_bytes,
+        )?;
+        self.counters(
+            "trunkline_tls_handshake_failures",
+            "TLS handshakes with clients that came to nothing.",
+            downstream.tls_handshake_failures.iter().map(|(reason, count)| ([("reason", &**reason)], *count)),
+        )
     }
 
     fn upstream(&mut self, figures: &Figures) -> fmt::Result {
@@ -203,6 +212,11 @@ impl Sheet<'_> {
             "trunkline_config_generation",
             "The number of configurations taken since the start.",
             &standing.config_generation,
+        )?;
+        self.gauges(
+            "trunkline_tls_certificate_not_after_seconds",
+            "When a listener's certificate ends, since 1970.",
+            standing.certificates.iter().map(|it| ([("listener", &*it.listener), ("name", &*it.name)], it.not_after)),
         )?;
         let build = [("version", &*standing.version), ("os", OS), ("arch", ARCH)];
         // A gauge rather than OpenMetrics' info: 0.0.4 parsers refuse the type.

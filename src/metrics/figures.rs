@@ -52,6 +52,18 @@ pub struct Standing {
     pub config_generation: u64,
     /// Whether the latest attempt to reload succeeded; true before the first.
     pub is_reloaded: bool,
+    /// Of the listeners.
+    pub certificates: Vec<CertificateFigures>,
+}
+
+/// When a certificate ends.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CertificateFigures {
+    pub listener: String,
+    /// The first name in it.
+    pub name: String,
+    /// Seconds since 1970.
+    pub not_after: i64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +78,8 @@ pub struct DownstreamFigures {
     pub sent_bytes: u64,
     /// GOAWAY frames sent to HTTP/2 clients, by code.
     pub goaway: Tally,
+    /// By reason; complete.
+    pub tls_handshake_failures: Tally,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -155,6 +169,7 @@ impl Figures {
             figures.access_log_dropped += worker.access_log_dropped.value();
         }
         figures.downstream.goaway = seen(tally(workers.iter().map(|worker| &worker.downstream_goaway)));
+        figures.downstream.tls_handshake_failures = tally(workers.iter().map(|worker| &worker.tls_handshake_failures));
         figures.faults = tally(workers.iter().map(|worker| &worker.faults));
         figures.routes = registry.routes().into_iter().map(|(name, copies)| route(name, &copies)).collect();
         let endpoints = registry.endpoints().into_iter();

@@ -1,4 +1,4 @@
-//! What the workers share about one listener: its settings, and how many are connected.
+//! What the workers share about one listener: its settings, its certificates, and how many are connected.
 //!
 //! Used by all workers, once for each connection. Knows no sockets.
 
@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::Notify;
 
 use crate::config;
+use crate::tls::ServerTls;
 
 /// One listener in the whole process.
 pub struct ListenerShared {
     pub settings: config::Listener,
     /// Where it really listens: the port that the kernel chose, if 0 was asked for.
     pub address: SocketAddr,
+    /// Present where clients speak TLS.
+    pub tls: Option<Arc<ServerTls>>,
     places: Arc<Places>,
 }
 
@@ -29,14 +32,14 @@ struct Places {
 }
 
 impl ListenerShared {
-    pub fn new(settings: config::Listener, address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { settings, address, places: Arc::default() })
+    pub fn new(settings: config::Listener, tls: Option<Arc<ServerTls>>, address: SocketAddr) -> Arc<Self> {
+        Arc::new(Self { settings, address, tls, places: Arc::default() })
     }
 
-    /// The same listener under other settings: who is connected already still counts.
-    pub fn with_settings(&self, settings: config::Listener) -> Arc<Self> {
+    /// The same listener under other settings or with other certificates: who is connected already still counts.
+    pub fn with_settings(&self, settings: config::Listener, tls: Option<Arc<ServerTls>>) -> Arc<Self> {
         let (address, places) = (self.address, self.places.clone());
-        Arc::new(Self { settings, address, places })
+        Arc::new(Self { settings, address, tls, places })
     }
 
     /// Told when a place is left, or when there may be more of them.

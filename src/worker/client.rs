@@ -75,7 +75,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(local: Rc<Local>, listener: Arc<ListenerShared>, peer: SocketAddr) -> Self {
-        let hop = local.hop(peer.ip().into(), &listener.settings);
+        let mut hop = local.hop(peer.ip().into(), &listener.settings);
+        if listener.tls.is_some() {
+            hop.forwarded_proto = "https";
+        }
         let client = Self::with(local, listener, peer, hop, false);
         client.timer.arm(Instant::now() + client.listener.settings.header_timeout);
         client
@@ -325,7 +328,7 @@ impl Client {
     }
 
     /// The client takes no bytes at the moment.
-    fn stalls(&self) {
+    pub(crate) fn stalls(&self) {
         self.is_writing.set(true);
         if self.phase.get() == ClientPhase::Streams {
             return;

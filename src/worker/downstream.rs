@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use super::admission::{ConnectionPermit, ListenerShared};
 use super::client::{Client, Expiry};
 use super::exchange::Exchange;
+use super::handshake;
 use super::local::{Load, Local, Registration};
 use super::request_body::ClientBody;
 use super::socket::{ClientIo, ClientSocket};
@@ -49,7 +50,10 @@ pub(crate) fn serve(
 ) -> impl Future<Output = ()> + use<> {
     let client = Rc::new(Client::new(local.clone(), listener, peer));
     let mut connection = Connection {
-        socket: Some(ClientSocket::new(transport, client.clone())),
+        held: match client.listener.tls {
+            Some(_) => Held::Fresh(transport),
+            None => Held::Parked(ClientSocket::new(transport, client.clone())),
+        },
         _registration: local.register(&client.timer),
         client,
         _places: places,
@@ -58,46 +62,89 @@ pub(crate) fn serve(
     // box of its own.
     async move {
         let connection = &mut connection;
-        while connection.is_active_again().await
-            && let Some(socket) = connection.socket.take()
-        {
-            connection.socket = Box::pin(serve_active(connection.client.clone(), socket)).await;
-            connection.client.local.memory_freed();
+        while connection.is_active_again().await {
+            let client = &connection.client;
+            connection.held = match std::mem::replace(&mut connection.held, Held::Nothing) {
+                Held::Nothing => return,
+                Held::Fresh(transport) => Box::pin(begin(client.clone(), transport)).await,
+                Held::Parked(socket) => Box::pin(serve_active(client.clone(), socket)).await,
+            };
+            client.local.memory_freed();
         }
     }
 }
 
 /// What a connection is for as long as it lasts.
 struct Connection {
-    /// Its socket while it is parked.
-    socket: Option<ClientSocket>,
+    held: Held,
     client: Rc<Client>,
     _registration: Registration,
     /// Held for as long as the connection counts. The gauge goes down before the place is free for another.
     _places: (Load, ConnectionPermit),
 }
 
+/// What a connection holds while nothing comes from its client.
+enum Held {
+    /// It has been closed, or is being served.
+    Nothing,
+    /// TLS is to begin with the first byte.
+    Fresh(Transport),
+    Parked(ClientSocket),
+}
+
+impl Held {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Nothing => Poll::Pending,
+            // The runtime takes accepted sockets to be readable, and a handshake is no small thing to begin.
+            Self::Fresh(transport) => transport.poll_first(cx).map(drop),
+            Self::Parked(socket) => socket.poll_readable(cx),
+        }
+    }
+}
+
 impl Connection {
     /// Waits until a parked connection has something to read, its end included; `false` if it is to be closed first, or
     /// has been.
     async fn is_active_again(&self) -> bool {
-        let Self { socket: Some(socket), client, .. } = self else { return false };
+        let Self { held, client, .. } = self;
+        if matches!(held, Held::Nothing) {
+            return false;
+        }
         let _counted = Parked::new(&client.local.metrics.downstream_parked);
         poll_fn(|cx| {
             client.timer.register(cx);
-            if socket.poll_readable(cx).is_ready() {
+            if held.poll_readable(cx).is_ready() {
                 return Poll::Ready(true);
             }
             // Nobody is owed an answer here: neither at the end of the idle time, nor before the first byte.
-            let is_over = (client.is_closing() && !client.lingers()) || client.is_expired();
-            if is_over { Poll::Ready(false) } else { Poll::Pending }
+            if client.is_closing() && !client.lingers() {
+                return Poll::Ready(false);
+            }
+            if !client.is_expired() {
+                return Poll::Pending;
+            }
+            if matches!(held, Held::Fresh(_)) {
+                handshake::timed_out(client);
+            }
+            Poll::Ready(false)
         })
         .await
     }
 }
 
+/// Has TLS begin.
+async fn begin(client: Rc<Client>, transport: Transport) -> Held {
+    let listener = client.listener.clone();
+    let Some(tls) = &listener.tls else { return Held::Nothing };
+    match handshake::handshake(client.clone(), transport, tls).await {
+        Some(transport) => Held::Parked(ClientSocket::new(transport, client)),
+        None => Held::Nothing,
+    }
+}
+
 /// Serves requests until the connection ends, or is to be parked: then its socket comes back.
-async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<ClientSocket> {
+async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Held {
     let mut unread = Bytes::new();
     if client.is_fresh() {
         let mut io = ClientIo::new(socket, unread);
@@ -105,16 +152,16 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
             Ok(Spoken::Http1(bytes)) => (socket, unread) = (io.socket, bytes),
             Ok(Spoken::Http2(bytes)) => {
                 Box::pin(http2::serve(client, ClientIo::new(io.socket, bytes))).await;
-                return None;
+                return Held::Nothing;
             }
-            Ok(Spoken::Nothing) => return Some(io.socket),
+            Ok(Spoken::Nothing) => return Held::Parked(io.socket),
             Ok(Spoken::Late) => {
                 late_head(&client, &mut io.socket);
-                return None;
+                return Held::Nothing;
             }
             Err(error) => {
                 tracing::debug!(peer = %client.peer, %error, "client connection ended");
-                return None;
+                return Held::Nothing;
             }
         }
     }
@@ -177,7 +224,7 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
                 socket = parts.io.into_inner().socket;
                 unread = parts.read_buf;
                 if unread.is_empty() {
-                    return Some(socket);
+                    return Held::Parked(socket);
                 }
                 // A part of a head came behind the last request: hyper has to keep that anyway.
                 continue;
@@ -189,7 +236,7 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Option<Cl
                 late_head(&client, &mut connection.into_parts().io.into_inner().socket);
             }
         }
-        return None;
+        return Held::Nothing;
     }
 }
 

@@ -132,8 +132,15 @@ impl AsyncWrite for ClientIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.transport().poll_flush(cx);
-        if polled.is_ready() {
-            self.client().flushed();
+        match polled {
+            Poll::Ready(_) => self.client().flushed(),
+            // TLS takes more than its socket, which alone knows whether the client reads.
+            Poll::Pending => {
+                if self.socket.transport.has_moved() {
+                    self.client().progress();
+                }
+                self.client().stalls();
+            }
         }
         self.look_for_end(cx)?;
         polled

@@ -25,7 +25,6 @@ pub enum Accepted {
 pub(crate) enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
-    #[allow(dead_code, reason = "no listener speaks TLS yet")]
     Tls(Box<Tls>),
 }
 
@@ -34,12 +33,13 @@ pub(crate) struct Tls {
     stream: TlsStream<Transport>,
     /// The first byte of what comes next, read while looking whether the client is still there.
     ahead: Option<u8>,
+    /// The socket has taken some of what TLS still held.
+    has_moved: bool,
 }
 
 impl Transport {
-    #[allow(dead_code, reason = "no listener speaks TLS yet")]
     pub(crate) fn tls(stream: TlsStream<Self>) -> Self {
-        Self::Tls(Box::new(Tls { stream, ahead: None }))
+        Self::Tls(Box::new(Tls { stream, ahead: None, has_moved: false }))
     }
 
     /// Takes the socket into this thread's runtime.
@@ -85,29 +85,39 @@ impl Transport {
         }
     }
 
+    /// Looks at the first byte that waits to be read, and leaves it there; `None` at the end. Not for TLS, whose first
+    /// bytes are its own.
+    pub(crate) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        let mut next = [0];
+        let mut next = ReadBuf::new(&mut next);
+        match self {
+            Self::Tcp(stream) => ready!(stream.poll_peek(cx, &mut next)).map(drop),
+            Self::Unix(stream) => ready!(poll_peek_unix(stream, cx, &mut next)),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }?;
+        Poll::Ready(Ok(next.filled().first().copied()))
+    }
+
+    /// Whether TLS has sent some of what it held, since this was asked last.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(tls) => std::mem::take(&mut tls.has_moved),
+        }
+    }
+
     /// Fails once the peer has ended the connection, and otherwise wakes the task when it does.
     ///
     /// A peer that has already sent more is not seen to end before that has been read.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let mut next = [0];
-        let mut next = ReadBuf::new(&mut next);
-        let polled = match self {
-            Self::Tcp(stream) => stream.poll_peek(cx, &mut next).map_ok(drop),
-            Self::Unix(stream) => poll_peek_unix(stream, cx, &mut next),
-            Self::Tls(tls) => {
-                if tls.ahead.is_some() {
-                    return Poll::Pending;
-                }
-                // The socket's next bytes may be TLS's own, a close_notify among them: only reading tells.
-                let polled = Pin::new(&mut tls.stream).poll_read(cx, &mut next);
-                tls.ahead = next.filled().first().copied();
-                polled
-            }
+        let first = match self {
+            Self::Tcp(_) | Self::Unix(_) => self.poll_first(cx),
+            Self::Tls(tls) => tls.poll_ahead(cx),
         };
-        match ready!(polled) {
+        match ready!(first) {
             Err(error) => Poll::Ready(error),
-            Ok(()) if next.filled().is_empty() => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
-            Ok(()) => Poll::Pending,
+            Ok(None) => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Some(_)) => Poll::Pending,
         }
     }
 
@@ -174,7 +184,7 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_flush(cx),
+            Self::Tls(tls) => tls.poll_flush(cx),
         }
     }
 
@@ -188,6 +198,33 @@ impl AsyncWrite for Transport {
 }
 
 impl Tls {
+    /// The first byte of what comes next, kept for whoever reads it: the socket's next bytes may be TLS's own, a
+    /// `close_notify` among them, so that only reading tells.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        if self.ahead.is_none() {
+            let mut next = [0];
+            let mut next = ReadBuf::new(&mut next);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut next))?;
+            self.ahead = next.filled().first().copied();
+        }
+        Poll::Ready(Ok(self.ahead))
+    }
+
+    /// As the stream's own, step by step, to see whether anything moves: a slow reader takes long for what TLS holds.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (below, session) = self.stream.get_mut();
+        while session.wants_write() {
+            let mut below = Blocking { transport: below, cx };
+            match session.write_tls(&mut below) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => self.has_moved = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -197,6 +234,35 @@ impl Tls {
         // With what follows it, as a rule the rest of a head. An end or an error can wait: both are told again.
         let _ = Pin::new(&mut self.stream).poll_read(cx, buf);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A transport as rustls wants it.
+struct Blocking<'t, 'cx, 'w> {
+    transport: &'t mut Transport,
+    cx: &'cx mut Context<'w>,
+}
+
+impl Blocking<'_, '_, '_> {
+    fn done<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+        match polled {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl io::Write for Blocking<'_, '_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Self::done(Pin::new(&mut *self.transport).poll_write(self.cx, buf))
+    }
+
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        Self::done(Pin::new(&mut *self.transport).poll_write_vectored(self.cx, bufs))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::done(Pin::new(&mut *self.transport).poll_flush(self.cx))
     }
 }
 

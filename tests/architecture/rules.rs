@@ -33,7 +33,8 @@ const PURE: &[&str] = &["config", "error", "route", "balance", "translate", "eve
 /// others may use it, and it may use only leaves.
 const WORKER: &[(&str, &[&str])] = &[
     ("listener", &["crew", "downstream", "local"]),
-    ("downstream", &["body", "client", "exchange", "forward", "local", "socket"]),
+    ("downstream", &["body", "client", "exchange", "forward", "handshake", "local", "socket"]),
+    ("handshake", &["client"]),
     ("socket", &["client"]),
     ("forward", &["acquire", "body", "call", "client", "exchange", "respond"]),
     (
@@ -83,7 +84,7 @@ type WordRule = (fn(&Source) -> bool, &'static [&'static str], &'static str);
 const WORDS: &[WordRule] = &[
     (is_pure, &["tokio", "hyper", "hyper_util", "bb8"], "pure modules know no tokio and no hyper"),
     (
-        // The one place that reads files, for whoever loads a configuration.
+        // The one place that reads files and the time, for whoever loads a configuration.
         |source| is_pure(source) && source.name() != "config::source",
         &["Instant::now", "SystemTime::now", "std::fs", "fs::read", "TcpStream"],
         "pure modules know no clock and no I/O",

@@ -29,4 +29,5 @@ mod smuggling;
 mod storms;
 mod streams;
 mod timeouts;
+mod tls;
 mod translation;

@@ -1,5 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use http::Method;
 use ipnet::IpNet;
@@ -10,11 +11,18 @@ use proptest::sample::{select, subsequence};
 
 use super::super::Protocol;
 use super::super::schema::load_with;
-use super::super::{AccessLogFormat, AccessLogOnly, Balance, Diagnostics, Reconnect, RetryWhen, Source, TrustedPeer};
+use super::super::{
+    AccessLogFormat, AccessLogOnly, Alpn, Balance, Diagnostics, Reconnect, RetryWhen, Source, TlsVersion, TrustedPeer,
+};
 use super::*;
 
 fn read(text: &str) -> Result<Config, Diagnostics> {
-    let files = |_: &Path| Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
+    // Each file is a certificate, its key and a CA.
+    static PEM: LazyLock<String> = LazyLock::new(|| {
+        let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        cert.pem() + &signing_key.serialize_pem()
+    });
+    let files = |_: &Path| Ok(PEM.as_bytes().to_vec());
     load_with(&Source::new("t.yaml", text), &|_| None, &files).map(|(config, _)| config)
 }
 
@@ -77,13 +85,32 @@ prop_compose! {
         streams_max in 1u32..10_000,
         body_bytes_max in of(0u64..(1 << 50)),
         trusted in vec(trusted_peers(), 0..4),
+        tls in of(listener_tls()),
     ) -> Listener {
         let address = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
         Listener {
             name, address, max_connections, header_timeout, idle_timeout, header_bytes_max, headers_max, streams_max,
             body_bytes_max,
             trust_forwarded_from: trusted.into(),
+            tls,
         }
+    }
+}
+
+prop_compose! {
+    fn listener_tls()(
+        certificates in vec(identities(), 1..3),
+        alpn in subsequence(vec![Alpn::H2, Alpn::Http1], 1..=2).prop_shuffle(),
+        min_version in select(vec![TlsVersion::Tls12, TlsVersion::Tls13]),
+        client_ca in of(files()),
+    ) -> ListenerTls {
+        ListenerTls { certificates, alpn, min_version, client_ca }
+    }
+}
+
+prop_compose! {
+    fn identities()(cert in files(), key in files()) -> Identity {
+        Identity { cert, key }
     }
 }
 
@@ -129,6 +156,7 @@ prop_compose! {
         (max_age, interval, timeout) in (of(times(1)), of(times(1)), times(1)),
         stream_window_bytes in (64u32 << 10)..(16 << 20),
         ca in of(files()),
+        client in of(identities()),
         server_name in of("[a-z]{1,9}\\.[a-z]{1,9}"),
         (percent, min_per_second) in (0u32..=100, 0u32..=10_000),
     ) -> Upstream {
@@ -157,7 +185,7 @@ prop_compose! {
             },
             stream_window_bytes,
             connect_timeout,
-            tls: if has_tls { UpstreamTls { ca, server_name } } else { UpstreamTls::default() },
+            tls: if has_tls { UpstreamTls { ca, server_name, client } } else { UpstreamTls::default() },
             retry_budget: RetryBudget { percent, min_per_second },
         }
     }

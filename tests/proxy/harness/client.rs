@@ -4,6 +4,7 @@ mod h1;
 mod h2;
 mod raw;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::TcpStream;
@@ -59,6 +60,12 @@ pub async fn frames(address: SocketAddr) -> Peer {
     peer.raw(encode(SETTINGS, 0, 0, &[])).await;
     peer.expect_settings().await;
     peer
+}
+
+/// As [`h1_tls`], asking for `name`; an error if the handshake fails.
+pub async fn try_h1_tls(address: SocketAddr, connector: &TlsConnector, name: &str) -> io::Result<Client> {
+    let socket = within("TLS handshake", Socket::connect_tls_to(address, connector, name)).await?;
+    Ok(Client::new(Wire::new(socket), name.to_owned()))
 }
 
 /// Opens a connection that sends whatever bytes it is given.

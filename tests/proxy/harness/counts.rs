@@ -18,6 +18,8 @@ pub struct Counts {
     pub panics: u64,
     /// By reason; only those that have occurred.
     pub faults: BTreeMap<&'static str, u64>,
+    /// By reason; only those that have occurred.
+    pub tls_handshake_failures: BTreeMap<&'static str, u64>,
     /// Finished requests that had a route, by the class of their status.
     pub finished: BTreeMap<&'static str, u64>,
     pub active: i64,
@@ -53,6 +55,7 @@ impl Counts {
             counts.access_log_dropped += worker.access_log_dropped.value();
             counts.panics += worker.panics.value();
             add(&mut counts.faults, &worker.faults);
+            add(&mut counts.tls_handshake_failures, &worker.tls_handshake_failures);
             counts.upstream_requests.push(0);
         }
         for (class, histogram) in

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -36,6 +37,14 @@ impl Socket {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self::Tls(Box::new(connector.connect(server_name(), stream).await?)))
+    }
+
+    /// As [`Socket::connect_tls`], asking for `name` (SNI), which the certificate must have.
+    pub async fn connect_tls_to(address: SocketAddr, connector: &TlsConnector, name: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        Ok(Self::Tls(Box::new(connector.connect(name, stream).await?)))
     }
 
     pub fn tcp(&self) -> &TcpStream {
