@@ -3,6 +3,7 @@
 //! Every file is loaded as it is: addresses and the one value that a test cannot wait for come from its variables.
 
 mod bodies;
+mod streams;
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use crate::harness::proxy::{self, Proxy};
 fn recipe(name: &str, variables: &[(&str, &str)]) -> Proxy {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let variables = [variables, &[("LISTEN", "127.0.0.1:0")]].concat();
+    let variables = [&[("LISTEN", "127.0.0.1:0")][..], variables].concat();
     for (variable, _) in &variables {
         assert!(text.contains(&format!("${{{variable}:-")), "{name} has no variable {variable}");
     }
