@@ -200,7 +200,8 @@ impl Streams {
         });
         self.open.set(self.open.get() + 1);
         let open = OpenStream { streams: self.clone(), client: Some(client) };
-        tokio::task::spawn_local(stream::answer(open, request, response));
+        // Boxed, because tokio moves a task's future eight times on its way in and out.
+        tokio::task::spawn_local(Box::pin(stream::answer(open, request, response)));
     }
 
     /// Far more streams were given up than seen through: somebody has the services work for nothing.
