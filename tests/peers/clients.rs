@@ -1,10 +1,12 @@
-//! What clients may speak to a listener: curl, nghttp and h2load in front, nghttpd behind.
+//! What clients may speak to a listener: HTTP/1.1 and HTTP/2, in the clear and over TLS. curl, nghttp, h2load and openssl in front, nghttpd behind.
 
-use crate::harness::curl::curl;
+use crate::harness::certificates::{Authority, Identity};
+use crate::harness::curl::{curl, curl_code};
 use crate::harness::files::SMALL;
 use crate::harness::h2load;
 use crate::harness::nghttp::nghttp;
 use crate::harness::nghttpd::Nghttpd;
+use crate::harness::openssl::s_client;
 use crate::harness::programs::are_installed;
 use crate::harness::proxy::Proxy;
 
@@ -54,6 +56,103 @@ fn h2load_multiplexes_through_to_a_service_without_an_error() {
     let proxy = Proxy::to(&format!("h2c://{}", nghttpd.address()));
     let line = h2load::http2(&proxy.url("/small"), 20, 10, 20_000);
     assert!(line.contains("20000 succeeded, 0 failed, 0 errored, 0 timeout"), "{line}\n{}", proxy.log());
+}
+
+#[test]
+fn curl_is_answered_over_tls_in_the_http_that_alpn_chooses() {
+    if !are_installed(&["nghttpd", "curl"]) {
+        return;
+    }
+    let authority = Authority::new();
+    let listener = format!("tls: {{ certificates: [{}] }}", authority.sign(&["localhost"]).yaml());
+    let nghttpd = Nghttpd::start();
+    let proxy = behind(&listener, &nghttpd);
+    let url = format!("https://localhost:{}", proxy.port());
+    let trust = authority.certificate().display().to_string();
+    for (option, version) in [("--http1.1", "HTTP/1.1"), ("--http2", "HTTP/2")] {
+        expect_exchanges(&["--cacert", &trust, option], &url, version, &nghttpd);
+    }
+    // The exit code of a certificate that is not trusted.
+    assert_eq!(curl_code(&[&url]), 60);
+}
+
+#[test]
+fn openssl_is_shown_the_certificate_of_the_name_that_it_asks_for() {
+    if !are_installed(&["nghttpd", "openssl"]) {
+        return;
+    }
+    let authority = Authority::new();
+    let certificates =
+        [&["one.example", "*.one.example"][..], &["two.example"]].map(|names| authority.sign(names).yaml()).join(", ");
+    let nghttpd = Nghttpd::start();
+    let proxy = behind(&format!("tls: {{ certificates: [{certificates}] }}"), &nghttpd);
+    let (address, trust) = (proxy.to_string(), authority.certificate().display().to_string());
+    let asking = |name: &[&str]| s_client(&address, &[&["-CAfile", &trust][..], name].concat());
+    for (name, subject) in [
+        ("one.example", "one.example"),
+        ("two.example", "two.example"),
+        ("sub.one.example", "one.example"),
+        // Nobody's name is answered with the first certificate, as no name is.
+        ("three.example", "one.example"),
+    ] {
+        let handshake = asking(&["-servername", name]);
+        assert_eq!(handshake.subject(), Some(subject), "{name}: {}", handshake.text());
+        assert!(handshake.is_verified(), "{}", handshake.text());
+    }
+    assert_eq!(asking(&["-noservername"]).subject(), Some("one.example"));
+
+    for (offer, choice) in [("h2,http/1.1", "h2"), ("http/1.1", "http/1.1"), ("http/1.1,h2", "h2")] {
+        assert_eq!(asking(&["-alpn", offer]).alpn(), Some(choice), "{offer}");
+    }
+    for (option, version) in [("-tls1_3", "TLSv1.3"), ("-tls1_2", "TLSv1.2"), ("-tls1_1", "(NONE)")] {
+        let handshake = asking(&[option, "-cipher", "DEFAULT:@SECLEVEL=0"]);
+        assert_eq!(handshake.version(), Some(version), "{}", handshake.text());
+    }
+}
+
+#[test]
+fn a_client_certificate_is_required_of_curl_and_openssl_where_the_listener_says_so() {
+    if !are_installed(&["nghttpd", "curl", "openssl"]) {
+        return;
+    }
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let trust = authority.certificate().display().to_string();
+    let listener = format!("tls: {{ certificates: [{}], client_ca: {trust} }}", authority.sign(&["localhost"]).yaml());
+    let nghttpd = Nghttpd::start();
+    let proxy = behind(&listener, &nghttpd);
+    let url = format!("https://localhost:{}", proxy.port());
+    let shown = |identity: &Identity| [identity.certificate.display().to_string(), identity.key.display().to_string()];
+    let known = shown(&authority.sign(&["client"]));
+    let unknown = shown(&stranger.sign(&["client"]));
+
+    for (option, version) in [("--http1.1", "HTTP/1.1"), ("--http2", "HTTP/2")] {
+        let options = ["--cacert", &trust, "--cert", &known[0], "--key", &known[1], option];
+        expect_exchanges(&options, &url, version, &nghttpd);
+    }
+    // curl's words for "hung up", "failed to shake hands", and "a certificate is required of you" (98). TLS 1.3 refuses a
+    // client only after its handshake.
+    for shown in [&[][..], &["--cert", &unknown[0], "--key", &unknown[1]]] {
+        for version in ["1.2", "1.3"] {
+            let code = curl_code(&[&["--cacert", &trust, "--tls-max", version][..], shown, &[&url]].concat());
+            assert!([16, 35, 55, 56, 98].contains(&code), "TLS {version}, {shown:?}: {code}");
+        }
+    }
+
+    // s_client goes on reading after its handshake, and sees the alert.
+    let handshake = s_client(&proxy.to_string(), &["-CAfile", &trust, "-tls1_2"]);
+    assert!(handshake.text().contains("alert"), "{}", handshake.text());
+    let handshake =
+        s_client(&proxy.to_string(), &["-CAfile", &trust, "-tls1_2", "-cert", &known[0], "-key", &known[1]]);
+    assert!(handshake.is_verified() && !handshake.text().contains("alert"), "{}", handshake.text());
+}
+
+/// A proxy whose listener has more keys.
+fn behind(listener: &str, nghttpd: &Nghttpd) -> Proxy {
+    Proxy::run(&format!(
+        "listeners: [{{ name: http, address: 127.0.0.1:0, {listener} }}]\n\
+         upstreams: {{ service: {{ endpoints: [\"h2c://{}\"] }} }}\n",
+        nghttpd.address()
+    ))
 }
 
 /// curl gets short and long answers and uploads a long body, all in this version of HTTP.

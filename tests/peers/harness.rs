@@ -1,6 +1,7 @@
 //! Foreign programs and ours as processes: found, started, watched, ended.
 
 pub mod address;
+pub mod certificates;
 pub mod chromium;
 pub mod curl;
 pub mod files;
@@ -8,6 +9,7 @@ pub mod h2load;
 pub mod nghttp;
 pub mod nghttpd;
 pub mod nginx;
+pub mod openssl;
 pub mod process;
 pub mod programs;
 pub mod proxy;

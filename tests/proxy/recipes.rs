@@ -4,6 +4,7 @@
 
 mod bodies;
 mod streams;
+mod tls;
 
 use std::path::Path;
 

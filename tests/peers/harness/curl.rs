@@ -39,6 +39,13 @@ pub fn curl(arguments: &[&str], stdin: &[u8]) -> Answer {
     }
 }
 
+/// The code with which curl ends.
+#[track_caller]
+pub fn curl_code(arguments: &[&str]) -> i32 {
+    let output = run(&tempfile::tempdir().unwrap(), arguments, b"");
+    output.status.code().expect("nobody kills curl")
+}
+
 fn run(folder: &TempDir, arguments: &[&str], stdin: &[u8]) -> Output {
     let mut child = Command::new(programs::path("curl"))
         .args(["--disable", "--silent", "--show-error", "--max-time", &BOUND.as_secs().to_string()])
