@@ -84,6 +84,7 @@ pub struct Listener {
     /// Peers whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are kept and added to; those of all others are removed.
     /// Shared with every connection. Default: none.
     pub trust_forwarded_from: Arc<[TrustedPeer]>,
+    pub proxy_protocol: ProxyProtocol,
     /// `None`: clients speak in the clear. The default.
     pub tls: Option<ListenerTls>,
 }
@@ -121,6 +122,18 @@ pub enum TlsVersion {
     #[default]
     Tls12,
     Tls13,
+}
+
+/// Whether connections begin with a PROXY header that says who the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyProtocol {
+    /// The default: such a header is a malformed request.
+    #[default]
+    Disabled,
+    /// Version 1 or 2, or none.
+    Optional,
+    /// Version 1 or 2; a connection without is closed.
+    Required,
 }
 
 /// A rule that sends matching requests to one upstream.

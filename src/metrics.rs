@@ -134,6 +134,8 @@ pub struct WorkerMetrics {
     pub downstream_sent_bytes: Counter,
     /// GOAWAY frames sent to HTTP/2 clients.
     pub downstream_goaway: Labelled,
+    /// By [`PROXY_PROTOCOL_FAILURES`].
+    pub proxy_protocol_failures: Labelled,
     pub requests_in_flight: Gauge,
     pub faults: Labelled,
     pub panics: Counter,
@@ -152,6 +154,7 @@ impl Default for WorkerMetrics {
             downstream_received_bytes: Counter::default(),
             downstream_sent_bytes: Counter::default(),
             downstream_goaway: Labelled::new(&H2_CODES),
+            proxy_protocol_failures: Labelled::new(&PROXY_PROTOCOL_FAILURES),
             requests_in_flight: Gauge::default(),
             faults: Labelled::new(&Fault::REASONS),
             panics: Counter::default(),
@@ -160,6 +163,11 @@ impl Default for WorkerMetrics {
         }
     }
 }
+
+/// Why a PROXY header was of no use. `truncated`: the client left within it; `untrusted`: its sender is not in
+/// `trust_forwarded_from`.
+pub const PROXY_PROTOCOL_FAILURES: [&str; 6] =
+    ["missing", "malformed", "too_long", "timeout", "truncated", "untrusted"];
 
 /// The classes of final statuses, as `http_response_status_code` shows them.
 pub const STATUS_CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "none"];

@@ -34,6 +34,7 @@ mod trailers;
 pub use client_address::ClientAddress;
 pub use copy::HeadCopy;
 pub use fields::is_event_stream;
+pub use forwarded::is_trusted;
 pub use hop::{Hop, Identity};
 pub use request::{RequestHead, is_removable, is_settable};
 pub use response::{ResponseBody, response_to_http1};

@@ -25,8 +25,10 @@ mod lane;
 mod listener;
 mod local;
 mod mux;
+mod peer;
 mod pool;
 mod probe;
+mod proxy_protocol;
 mod queue;
 mod request_body;
 mod resets;
@@ -60,6 +62,7 @@ pub use admission::{ConnectionPermit, ListenerShared};
 pub use crew::{Command, Crew};
 pub use dial::{Target, TargetTls};
 pub use dial_failure::DialFailure;
+pub use peer::Peer;
 pub use probe::{PeerSettings, ProbeFailure, ProbeReport};
 pub use share::EndpointShared;
 pub use snapshot::{Snapshot, UpstreamSnapshot};
@@ -173,8 +176,8 @@ async fn run(local: Rc<Local>, mut inbox: UnboundedReceiver<Command>) {
                     .for_each(|accepting| accepting.stop());
                 local.wake_clients();
             }
-            Command::Serve { listener, accepted, peer, permit } => {
-                listener::take_over(&local, listener, accepted, peer, permit);
+            Command::Serve { listener, accepted, peer, since, permit } => {
+                listener::take_over(&local, listener, accepted, peer, since, permit);
             }
             Command::Drain => {
                 accepting.drain(..).for_each(|accepting| accepting.stop());

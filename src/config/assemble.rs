@@ -34,6 +34,7 @@ pub(super) struct ListenerMarks {
     pub(super) address: Span,
     /// Each part of `trust_forwarded_from`.
     pub(super) trusted: Vec<Span>,
+    pub(super) proxy_protocol: Span,
     pub(super) tls: ListenerTlsMarks,
 }
 
@@ -227,6 +228,7 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
         address,
         max_connections,
         trust_forwarded_from,
+        proxy_protocol,
         timeouts,
         limits,
         tls,
@@ -241,6 +243,7 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
         address: address.span,
         trusted: trusted.iter().map(|peer| peer.span).collect(),
         tls: tls_marks,
+        proxy_protocol: proxy_protocol.span,
     };
     let listener = Listener {
         name: name.map_or_else(|| format!("listener-{}", position + 1), |name| name.value),
@@ -254,6 +257,7 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
         body_bytes_max: body_bytes.value,
         trust_forwarded_from: trusted.into_iter().map(|peer| peer.value).collect(),
         tls,
+        proxy_protocol: proxy_protocol.value,
     };
     Some((listener, marks))
 }

@@ -21,7 +21,7 @@ use super::diagnostic::Diagnostic;
 use super::print::time_text;
 use super::schema::Files;
 use super::source::Span;
-use super::{CaSource, HeaderEdits, Listener, Route, RouteMatch, TrustedPeer, Upstream};
+use super::{CaSource, HeaderEdits, Listener, ProxyProtocol, Route, RouteMatch, TrustedPeer, Upstream};
 use crate::translate::{is_removable, is_settable};
 
 /// Notes everything in `draft` that does not fit together.
@@ -52,6 +52,11 @@ fn check_listeners(draft: &Draft, cx: &mut Decoder<'_>) {
         {
             let message = format!("{} is already the address of the listener `{name}`", listener.address);
             cx.note(marks.address, Diagnostic::error(message).label(first(earlier, cx)));
+        }
+        if listener.proxy_protocol == ProxyProtocol::Optional && listener.trust_forwarded_from.is_empty() {
+            let message = format!("the listener `{}` believes every client that sends a PROXY header", listener.name);
+            let label = "list the balancers in trust_forwarded_from, or write required where only they can connect";
+            cx.note(marks.proxy_protocol, Diagnostic::warning(message).label(label));
         }
         for (peer, span) in listener.trust_forwarded_from.iter().zip(&marks.trusted) {
             if matches!(peer, TrustedPeer::Network(network) if network.prefix_len() == 0) {

@@ -21,8 +21,8 @@ use super::rules::{Count, Size, SizeLimit, Time, TimeLimit, Word, WorkersRule};
 use super::section::section;
 use super::source::Spanned;
 use super::{
-    AccessLogFormat, AccessLogOnly, AccessLogOutput, Alpn, Balance, CaSource, Endpoint, Reconnect, RetryWhen,
-    TlsVersion, TrustedPeer, Workers,
+    AccessLogFormat, AccessLogOnly, AccessLogOutput, Alpn, Balance, CaSource, Endpoint, ProxyProtocol, Reconnect,
+    RetryWhen, TlsVersion, TrustedPeer, Workers,
 };
 
 pub(super) type Headers = Vec<(Spanned<HeaderName>, HeaderValue)>;
@@ -66,6 +66,10 @@ section! { ListenerKeys {
         "Proxies in front of this one: networks, addresses, or unix for whoever comes over a Unix socket. What they say\n\
          in X-Forwarded-*, X-Real-IP and Forwarded is kept and added to, and the client is the last address there that\n\
          is not in this list. What anybody else says is replaced. Nobody if absent.";
+    preset proxy_protocol: ProxyProtocol = Word(PROXY_PROTOCOL), "disabled",
+        "Whether a balancer in front says who the client is, in a PROXY header of version 1 or 2 at the beginning of each\n\
+         connection: disabled, optional, or required, and then connections without it are closed. With\n\
+         trust_forwarded_from it counts only from those peers: others are closed if it is required, else it is skipped.";
     below timeouts: ListenerTimeoutKeys,
         "How long a client may take.";
     below limits: LimitKeys,
@@ -315,6 +319,11 @@ pub(super) const BALANCE: &[(&str, Balance)] =
 pub(super) const RECONNECT: &[(&str, Reconnect)] = &[("client", Reconnect::Client), ("spread", Reconnect::Spread)];
 pub(super) const ALPN: &[(&str, Alpn)] = &[("h2", Alpn::H2), ("http/1.1", Alpn::Http1)];
 pub(super) const TLS_VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+pub(super) const PROXY_PROTOCOL: &[(&str, ProxyProtocol)] = &[
+    ("disabled", ProxyProtocol::Disabled),
+    ("optional", ProxyProtocol::Optional),
+    ("required", ProxyProtocol::Required),
+];
 pub(super) const LEVELS: &[(&str, Level)] = &[
     ("error", Level::ERROR),
     ("warn", Level::WARN),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, ALPN, BALANCE, LEVELS, RECONNECT, TLS_VERSIONS};
+use super::keys::{ACCESS_FORMAT, ACCESS_ONLY, ALPN, BALANCE, LEVELS, PROXY_PROTOCOL, RECONNECT, TLS_VERSIONS};
 use super::{
     AccessLog, AccessLogOutput, Admin, CaSource, Config, Endpoint, HeaderEdits, Identity, Listener, ListenerTls, Logs,
     Ping, Pool, Retry, RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime, Shutdown, Upstream, UpstreamTls,
@@ -85,6 +85,7 @@ fn listener(listener: &Listener) -> Tree {
         body_bytes_max,
         trust_forwarded_from,
         tls,
+        proxy_protocol,
     } = listener;
     let mut parts = vec![
         ("name", text(name)),
@@ -96,6 +97,7 @@ fn listener(listener: &Listener) -> Tree {
         parts.push(("trust_forwarded_from", Tree::Line(trusted.collect())));
     }
     parts.extend([
+        ("proxy_protocol", text(word(PROXY_PROTOCOL, *proxy_protocol))),
         ("timeouts", map([("header", text(time_text(*header_timeout))), ("idle", text(time_text(*idle_timeout)))])),
         (
             "limits",

@@ -123,6 +123,7 @@ mod tests {
                     body_bytes_max: None,
                     trust_forwarded_from: [].into(),
                     tls: None,
+                    proxy_protocol: super::super::ProxyProtocol::Disabled,
                 }],
                 routes: vec![Route {
                     name: "route-1".to_owned(),

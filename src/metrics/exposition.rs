@@ -122,6 +122,11 @@ impl Sheet<'_> {
             "trunkline_tls_handshake_failures",
             "TLS handshakes with clients that came to nothing.",
             downstream.tls_handshake_failures.iter().map(|(reason, count)| ([("reason", &**reason)], *count)),
+        )?;
+        self.counters(
+            "trunkline_proxy_protocol_failures",
+            "Connections whose PROXY header was missing or of no use.",
+            downstream.proxy_protocol_failures.iter().map(|(reason, count)| ([("reason", &**reason)], *count)),
         )
     }
 

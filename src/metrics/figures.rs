@@ -80,6 +80,8 @@ pub struct DownstreamFigures {
     pub goaway: Tally,
     /// By reason; complete.
     pub tls_handshake_failures: Tally,
+    /// PROXY headers that were of no use, by why.
+    pub proxy_protocol_failures: Tally,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -170,6 +172,8 @@ impl Figures {
         }
         figures.downstream.goaway = seen(tally(workers.iter().map(|worker| &worker.downstream_goaway)));
         figures.downstream.tls_handshake_failures = tally(workers.iter().map(|worker| &worker.tls_handshake_failures));
+        figures.downstream.proxy_protocol_failures =
+            tally(workers.iter().map(|worker| &worker.proxy_protocol_failures));
         figures.faults = tally(workers.iter().map(|worker| &worker.faults));
         figures.routes = registry.routes().into_iter().map(|(name, copies)| route(name, &copies)).collect();
         let endpoints = registry.endpoints().into_iter();

@@ -21,7 +21,7 @@ use crate::config::TrustedPeer;
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Whether an address is among those whose words are believed.
-pub(super) fn is_trusted(address: ClientAddress, trusted: &[TrustedPeer]) -> bool {
+pub fn is_trusted(address: ClientAddress, trusted: &[TrustedPeer]) -> bool {
     trusted.iter().any(|peer| match (peer, address) {
         (TrustedPeer::Network(network), ClientAddress::Ip(ip)) => network.contains(&ip),
         (TrustedPeer::Unix, ClientAddress::Unix) => true,

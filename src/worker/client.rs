@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 
 use super::admission::ListenerShared;
 use super::local::Local;
+use super::peer::Peer;
 use super::timer::Timer;
 use crate::error::{DownstreamFault, Fault, ProxyFault, UpstreamFault};
 use crate::translate::Hop;
@@ -41,7 +41,7 @@ enum ClientPhase {
 pub(crate) struct Client {
     pub(crate) local: Rc<Local>,
     pub(crate) listener: Arc<ListenerShared>,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) hop: Hop,
     pub(crate) timer: Timer,
     phase: Cell<ClientPhase>,
@@ -74,13 +74,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(local: Rc<Local>, listener: Arc<ListenerShared>, peer: SocketAddr) -> Self {
-        let mut hop = local.hop(peer.ip().into(), &listener.settings);
+    pub(crate) fn new(local: Rc<Local>, listener: Arc<ListenerShared>, peer: Peer, since: Instant) -> Self {
+        let mut hop = local.hop(peer.address(), &listener.settings);
         if listener.tls.is_some() {
             hop.forwarded_proto = "https";
         }
         let client = Self::with(local, listener, peer, hop, false);
-        client.timer.arm(Instant::now() + client.listener.settings.header_timeout);
+        client.timer.arm(since + client.listener.settings.header_timeout);
         client
     }
 
@@ -89,7 +89,7 @@ impl Client {
         Self::with(self.local.clone(), self.listener.clone(), self.peer, self.hop.clone(), true)
     }
 
-    fn with(local: Rc<Local>, listener: Arc<ListenerShared>, peer: SocketAddr, hop: Hop, is_stream: bool) -> Self {
+    fn with(local: Rc<Local>, listener: Arc<ListenerShared>, peer: Peer, hop: Hop, is_stream: bool) -> Self {
         Self {
             hop,
             timer: Timer::new(&local.wheel),

@@ -2,13 +2,14 @@
 //!
 //! The one way from control to the workers and from worker to worker; used off the request path.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
 
 use super::admission::{ConnectionPermit, ListenerShared};
+use super::peer::Peer;
 use super::snapshot::Snapshot;
 use super::transport::Accepted;
 use crate::metrics::Registry;
@@ -25,7 +26,7 @@ pub enum Command {
     /// Stop accepting there; retired connections finish what runs.
     Retire(Arc<ListenerShared>),
     /// A connection that another worker has accepted.
-    Serve { listener: Arc<ListenerShared>, accepted: Accepted, peer: SocketAddr, permit: ConnectionPermit },
+    Serve { listener: Arc<ListenerShared>, accepted: Accepted, peer: Peer, since: Instant, permit: ConnectionPermit },
     /// Stop accepting, finish what runs, then end.
     Drain,
     /// End now.

@@ -12,7 +12,6 @@ mod stream;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +32,7 @@ use super::client::{Client, Expiry};
 use super::exchange::Exchange;
 use super::handshake;
 use super::local::{Load, Local, Registration};
+use super::peer::Peer;
 use super::request_body::ClientBody;
 use super::socket::{ClientIo, ClientSocket};
 use super::transport::Transport;
@@ -40,15 +40,16 @@ use crate::error::DownstreamFault;
 use crate::metrics::Gauge;
 use preface::Spoken;
 
-/// Serves one client connection to its end.
+/// Serves one client connection, accepted at `since`, to its end.
 pub(crate) fn serve(
     local: &Rc<Local>,
     listener: Arc<ListenerShared>,
     transport: Transport,
-    peer: SocketAddr,
+    peer: Peer,
+    since: Instant,
     places: (Load, ConnectionPermit),
 ) -> impl Future<Output = ()> + use<> {
-    let client = Rc::new(Client::new(local.clone(), listener, peer));
+    let client = Rc::new(Client::new(local.clone(), listener, peer, since));
     let mut connection = Connection {
         held: match client.listener.tls {
             Some(_) => Held::Fresh(transport),

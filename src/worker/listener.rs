@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,12 +15,16 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::admission::{ConnectionPermit, ListenerShared};
 use super::crew::Command;
 use super::downstream;
 use super::local::{Load, Local};
+use super::peer::Peer;
+use super::proxy_protocol::introduce;
 use super::transport::{Accepted, Transport};
+use crate::config::ProxyProtocol;
 
 /// A socket of this worker, and what it accepts for.
 pub(crate) struct Accepting {
@@ -80,7 +83,7 @@ pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: T
                 // Only now: a place must not be held by a worker to which nobody connects.
                 let place = |listener: &Arc<ListenerShared>| Some((listener.clone(), listener.try_connect()?));
                 let (listener, permit) = accepting.until(place).await;
-                admit(&local, &listener, Transport::Tcp(stream), peer, permit);
+                admit(&local, &listener, Transport::Tcp(stream), Peer::Tcp(peer), permit);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -100,7 +103,7 @@ pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: T
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            admit(&local, &listener, Transport::Tcp(stream), peer, permit);
+            admit(&local, &listener, Transport::Tcp(stream), Peer::Tcp(peer), permit);
         }
     }
 }
@@ -118,9 +121,10 @@ fn admit(
     local: &Rc<Local>,
     listener: &Arc<ListenerShared>,
     transport: Transport,
-    peer: SocketAddr,
+    peer: Peer,
     permit: ConnectionPermit,
 ) {
+    let since = Instant::now();
     local.metrics.downstream_accepted.increment();
     if transport.set_nodelay().is_err() {
         return;
@@ -128,10 +132,10 @@ fn admit(
     let target = least_loaded(local);
     local.crew.loads[target].fetch_add(1, Ordering::AcqRel);
     if target == local.index {
-        serve(local, listener.clone(), transport, peer, permit);
+        serve(local, listener.clone(), transport, peer, since, permit);
     } else if let Ok(accepted) = transport.into_accepted() {
         local.metrics.downstream_handed_over.increment();
-        local.crew.send(target, Command::Serve { listener: listener.clone(), accepted, peer, permit });
+        local.crew.send(target, Command::Serve { listener: listener.clone(), accepted, peer, since, permit });
     } else {
         local.crew.loads[target].fetch_sub(1, Ordering::AcqRel);
     }
@@ -150,11 +154,12 @@ pub(crate) fn take_over(
     local: &Rc<Local>,
     listener: Arc<ListenerShared>,
     accepted: Accepted,
-    peer: SocketAddr,
+    peer: Peer,
+    since: Instant,
     permit: ConnectionPermit,
 ) {
     match Transport::from_accepted(accepted) {
-        Ok(transport) => serve(local, listener, transport, peer, permit),
+        Ok(transport) => serve(local, listener, transport, peer, since, permit),
         Err(_) => drop(Load::new(local)),
     }
 }
@@ -163,11 +168,22 @@ fn serve(
     local: &Rc<Local>,
     listener: Arc<ListenerShared>,
     transport: Transport,
-    peer: SocketAddr,
+    peer: Peer,
+    since: Instant,
     permit: ConnectionPermit,
 ) {
-    let load = Load::new(local);
-    tokio::task::spawn_local(downstream::serve(local, listener, transport, peer, (load, permit)));
+    let places = (Load::new(local), permit);
+    if listener.settings.proxy_protocol == ProxyProtocol::Disabled {
+        tokio::task::spawn_local(downstream::serve(local, listener, transport, peer, since, places));
+        return;
+    }
+    let local = local.clone();
+    tokio::task::spawn_local(async move {
+        // Boxed, so that the room which reading a header takes is not kept for as long as the connection lasts.
+        let introduced = Box::pin(introduce(&local, &listener, transport, peer, since)).await;
+        let Some((transport, peer)) = introduced else { return };
+        downstream::serve(&local, listener, transport, peer, since, places).await;
+    });
 }
 
 /// A worker may have this many connections more than the least loaded one before it hands over.

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -26,6 +27,13 @@ pub(crate) enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<Tls>),
+    Begun(Box<Begun>),
+}
+
+/// One of the others, of which the first bytes have been read already. They come first.
+pub(crate) struct Begun {
+    unread: Bytes,
+    below: Transport,
 }
 
 /// TLS over one of the others, whose memory only those connections need that use it.
@@ -42,6 +50,11 @@ impl Transport {
         Self::Tls(Box::new(Tls { stream, ahead: None, has_moved: false }))
     }
 
+    /// The same, with bytes that were read from it to be read once more.
+    pub(crate) fn begun(self, unread: Bytes) -> Self {
+        Self::Begun(Box::new(Begun { unread, below: self }))
+    }
+
     /// Takes the socket into this thread's runtime.
     pub(crate) fn from_accepted(accepted: Accepted) -> io::Result<Self> {
         match accepted {
@@ -50,13 +63,12 @@ impl Transport {
         }
     }
 
-    /// Takes the bare socket out of this thread's runtime. A connection on which TLS has begun stays where it is: it
-    /// is closed.
+    /// Takes the bare socket out of this thread's runtime. A connection that has begun stays where it is: it is closed.
     pub(crate) fn into_accepted(self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(stream) => stream.into_std().map(Accepted::Tcp),
             Self::Unix(stream) => stream.into_std().map(Accepted::Unix),
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Tls(_) | Self::Begun(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -66,6 +78,7 @@ impl Transport {
             Self::Tcp(stream) => stream.set_nodelay(true),
             Self::Unix(_) => Ok(()),
             Self::Tls(tls) => tls.stream.get_ref().0.set_nodelay(),
+            Self::Begun(begun) => begun.below.set_nodelay(),
         }
     }
 
@@ -82,6 +95,8 @@ impl Transport {
                 // rustls wants no more while it has plaintext for us.
                 if tls.ahead.is_some() || !session.wants_read() { Poll::Ready(()) } else { below.poll_readable(cx) }
             }
+            Self::Begun(begun) if begun.unread.is_empty() => begun.below.poll_readable(cx),
+            Self::Begun(_) => Poll::Ready(()),
         }
     }
 
@@ -94,6 +109,10 @@ impl Transport {
             Self::Tcp(stream) => ready!(stream.poll_peek(cx, &mut next)).map(drop),
             Self::Unix(stream) => ready!(poll_peek_unix(stream, cx, &mut next)),
             Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Begun(begun) => {
+                let Some(first) = begun.unread.first() else { return begun.below.poll_first(cx) };
+                return Poll::Ready(Ok(Some(*first)));
+            }
         }?;
         Poll::Ready(Ok(next.filled().first().copied()))
     }
@@ -103,6 +122,7 @@ impl Transport {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(tls) => std::mem::take(&mut tls.has_moved),
+            Self::Begun(begun) => begun.below.has_moved(),
         }
     }
 
@@ -113,6 +133,8 @@ impl Transport {
         let first = match self {
             Self::Tcp(_) | Self::Unix(_) => self.poll_first(cx),
             Self::Tls(tls) => tls.poll_ahead(cx),
+            Self::Begun(begun) if begun.unread.is_empty() => return begun.below.poll_end(cx),
+            Self::Begun(_) => return Poll::Pending,
         };
         match ready!(first) {
             Err(error) => Poll::Ready(error),
@@ -137,6 +159,7 @@ impl Transport {
             Self::Tcp(stream) => drop(stream.set_zero_linger()),
             Self::Unix(_) => {}
             Self::Tls(tls) => tls.stream.get_ref().0.set_reset_on_drop(),
+            Self::Begun(begun) => begun.below.set_reset_on_drop(),
         }
     }
 }
@@ -147,6 +170,7 @@ impl AsyncRead for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(tls) => tls.poll_read(cx, buf),
+            Self::Begun(begun) => begun.poll_read(cx, buf),
         }
     }
 }
@@ -157,6 +181,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(&mut tls.stream).poll_write(cx, buf),
+            Self::Begun(begun) => Pin::new(&mut begun.below).poll_write(cx, buf),
         }
     }
 
@@ -169,6 +194,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(&mut tls.stream).poll_write_vectored(cx, bufs),
+            Self::Begun(begun) => Pin::new(&mut begun.below).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -177,6 +203,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(tls) => tls.stream.is_write_vectored(),
+            Self::Begun(begun) => begun.below.is_write_vectored(),
         }
     }
 
@@ -185,6 +212,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(tls) => tls.poll_flush(cx),
+            Self::Begun(begun) => Pin::new(&mut begun.below).poll_flush(cx),
         }
     }
 
@@ -193,6 +221,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(&mut tls.stream).poll_shutdown(cx),
+            Self::Begun(begun) => Pin::new(&mut begun.below).poll_shutdown(cx),
         }
     }
 }
@@ -266,6 +295,22 @@ impl io::Write for Blocking<'_, '_, '_> {
     }
 }
 
+impl Begun {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.below).poll_read(cx, buf);
+        }
+        let length = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.unread[..length]);
+        self.unread.advance(length);
+        if buf.remaining() > 0 {
+            // With what follows. An end or an error can wait: both are told again.
+            let _ = Pin::new(&mut self.below).poll_read(cx, buf);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// What tokio has for TCP only.
 fn poll_peek_unix(stream: &UnixStream, cx: &mut Context<'_>, next: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     loop {
@@ -296,6 +341,21 @@ mod tests {
         assert!(poll_fn(|cx| Poll::Ready(transport.poll_end(cx).is_pending())).await);
         drop(theirs);
         assert_eq!(transport.read_u8().await.unwrap(), b'x');
+        let end = poll_fn(|cx| transport.poll_end(cx)).await;
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first_and_the_end_after_what_follows() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut transport = Transport::Unix(ours).begun(Bytes::from_static(b"ab"));
+        poll_fn(|cx| transport.poll_readable(cx)).await;
+        theirs.write_all(b"c").await.unwrap();
+        drop(theirs);
+        let mut all = Vec::new();
+        assert!(poll_fn(|cx| Poll::Ready(transport.poll_end(cx).is_pending())).await);
+        transport.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"abc");
         let end = poll_fn(|cx| transport.poll_end(cx)).await;
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
     }

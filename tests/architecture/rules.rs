@@ -32,7 +32,8 @@ const PURE: &[&str] = &["config", "error", "route", "balance", "translate", "eve
 /// What the files of `worker/` may import of each other; never upwards. A file without a row is a leaf: all the
 /// others may use it, and it may use only leaves.
 const WORKER: &[(&str, &[&str])] = &[
-    ("listener", &["crew", "downstream", "local"]),
+    ("listener", &["crew", "downstream", "local", "proxy_protocol"]),
+    ("proxy_protocol", &["local"]),
     ("downstream", &["body", "client", "exchange", "forward", "handshake", "local", "socket"]),
     ("handshake", &["client"]),
     ("socket", &["client"]),

@@ -2,13 +2,17 @@
 //!
 //! RFC 7239, and the PROXY protocol's specification.
 
+mod proxy_protocol;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 
 use crate::harness::client::RawClient;
+use crate::harness::counts::Counts;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::Proxy;
 use crate::harness::{client, origin, proxy};
@@ -19,6 +23,8 @@ struct Edge {
     _origin: Origin,
     proxy: Proxy,
     folder: TempDir,
+    /// Those that a test has expected so far, by reason.
+    failures: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Edge {
@@ -31,7 +37,7 @@ impl Edge {
              logs: {{ access: {{ only: all, output: \"{}\" }} }}",
             log(&folder).display()
         ));
-        Self { _origin: origin, proxy, folder }
+        Self { _origin: origin, proxy, folder, failures: Mutex::default() }
     }
 
     async fn client(&self) -> RawClient {
@@ -43,12 +49,25 @@ impl Edge {
         ask_on(&mut self.client().await, lines).await
     }
 
-    /// Ends the proxy; the clients that its access log names, in the order of their requests' ends.
+    /// Waits for one more useless PROXY header, for this reason.
+    async fn expect_failure(&self, reason: &'static str) {
+        let failures = |counts: &Counts| counts.proxy_protocol_failures.clone();
+        let before = self.failures.lock().unwrap().clone();
+        self.proxy.wait_for(|counts| failures(counts) != before).await;
+        let mut expected = before;
+        *expected.entry(reason).or_default() += 1;
+        assert_eq!(failures(&self.proxy.counts()), expected);
+        *self.failures.lock().unwrap() = expected;
+    }
+
+    /// Ends the proxy; the clients that its access log names, once for each request, sorted: workers write as they come.
     async fn clients(mut self) -> Vec<String> {
         self.proxy.stop().await;
         let text = std::fs::read_to_string(log(&self.folder)).unwrap();
         let client = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["client"].clone();
-        text.lines().map(|line| client(line).as_str().unwrap().to_owned()).collect()
+        let mut clients: Vec<_> = text.lines().map(|line| client(line).as_str().unwrap().to_owned()).collect();
+        clients.sort_unstable();
+        clients
     }
 }
 

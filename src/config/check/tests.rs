@@ -129,6 +129,20 @@ fn trust_in_everybody_is_warned_of() {
 }
 
 #[test]
+fn proxy_headers_of_everybody_are_warned_of() {
+    let text = |keys: &str| {
+        format!("listeners: [{{ address: 127.0.0.1:80, {keys} }}]\nupstreams: {{ a: {{ endpoints: [h2c://a:1] }} }}\n")
+    };
+    assert_eq!(
+        warnings(&text("proxy_protocol: optional")),
+        ["1:54 the listener `listener-1` believes every client that sends a PROXY header; list the balancers in \
+              trust_forwarded_from, or write required where only they can connect"]
+    );
+    assert_eq!(warnings(&text("proxy_protocol: optional, trust_forwarded_from: [10.0.0.1]")), [""; 0]);
+    assert_eq!(warnings(&text("proxy_protocol: required")), [""; 0]);
+}
+
+#[test]
 fn operators_have_addresses_of_their_own() {
     assert_eq!(
         errors(&with("admin: { address: 127.0.0.1:8080, probes: 127.0.0.1:8080 }")),

@@ -12,7 +12,8 @@ use proptest::sample::{select, subsequence};
 use super::super::Protocol;
 use super::super::schema::load_with;
 use super::super::{
-    AccessLogFormat, AccessLogOnly, Alpn, Balance, Diagnostics, Reconnect, RetryWhen, Source, TlsVersion, TrustedPeer,
+    AccessLogFormat, AccessLogOnly, Alpn, Balance, Diagnostics, ProxyProtocol, Reconnect, RetryWhen, Source,
+    TlsVersion, TrustedPeer,
 };
 use super::*;
 
@@ -86,6 +87,7 @@ prop_compose! {
         body_bytes_max in of(0u64..(1 << 50)),
         trusted in vec(trusted_peers(), 0..4),
         tls in of(listener_tls()),
+        proxy_protocol in select(vec![ProxyProtocol::Disabled, ProxyProtocol::Optional, ProxyProtocol::Required]),
     ) -> Listener {
         let address = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
         Listener {
@@ -93,6 +95,7 @@ prop_compose! {
             body_bytes_max,
             trust_forwarded_from: trusted.into(),
             tls,
+            proxy_protocol,
         }
     }
 }
@@ -269,6 +272,7 @@ listeners:
   - name: http
     address: 127.0.0.1:8080
     max_connections: 20000
+    proxy_protocol: disabled
     timeouts:
       header: 10s
       idle: 75s

@@ -195,6 +195,10 @@ fn short_sets_are_complete_and_long_ones_show_what_has_happened() {
         ["goaway", "http_1_1_required", "http_2_answered", "refused_stream", "unwritten"]
     );
     assert_eq!(parsed.values("trunkline_faults_total", "reason").len(), Fault::ALL.len());
+    assert_eq!(
+        parsed.values("trunkline_proxy_protocol_failures_total", "reason").len(),
+        super::super::PROXY_PROTOCOL_FAILURES.len()
+    );
     assert_eq!(parsed.values("trunkline_goaway_total", "code"), ["NO_ERROR"]);
     assert_eq!(parsed.values("trunkline_goaway_total", "side"), ["upstream"]);
     assert_eq!(parsed.values("trunkline_resets_total", "side"), ["proxy"]);

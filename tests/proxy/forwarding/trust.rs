@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::Request;
 
 use super::Edge;
 use crate::harness::client::{self, Client};
 use crate::harness::proxy::{self, Proxy};
 use crate::harness::{origin, scripted};
+use crate::translation::Seen;
 
 #[tokio::test]
 async fn a_trusted_peer_is_added_to_what_it_says() {
@@ -79,7 +81,20 @@ async fn lists_that_cannot_be_read_are_no_fault() {
         assert!(seen.field("x-forwarded-for").ends_with("127.0.0.1"), "{lines}: {seen:?}");
     }
     drop(client);
-    assert_eq!(edge.clients().await, ["127.0.0.1", "203.0.113.9", "127.0.0.1", "203.0.113.9"]);
+    assert_eq!(edge.clients().await, ["127.0.0.1", "127.0.0.1", "203.0.113.9", "203.0.113.9"]);
+}
+
+#[tokio::test]
+async fn trust_is_the_same_for_http2_clients() {
+    let edge = Edge::new("trust_forwarded_from: [127.0.0.1]");
+    let client = client::h2(edge.proxy.address()).await;
+    for list in ["203.0.113.9", "203.0.113.8"] {
+        let request = client.request("/head").header("x-forwarded-for", list).body(Bytes::new()).unwrap();
+        let seen = Seen(client.send(request).await.unwrap().json());
+        assert_eq!(seen.field("x-forwarded-for"), format!("{list}, 127.0.0.1"));
+    }
+    drop(client);
+    assert_eq!(edge.clients().await, ["203.0.113.8", "203.0.113.9"]);
 }
 
 #[tokio::test]
@@ -91,7 +106,7 @@ async fn two_proxies_in_a_row_tell_the_whole_way() {
     ));
     let outer = proxy::with(&format!("upstream: http1://{}", inner.address()));
     let from: IpAddr = [127, 0, 0, 5].into();
-    let seen = crate::translation::Seen(client::h1_from(from, outer.address()).await.get("/head").await.json());
+    let seen = Seen(client::h1_from(from, outer.address()).await.get("/head").await.json());
     assert_eq!(seen.field("x-forwarded-for"), "127.0.0.5, 127.0.0.1");
 }
 

@@ -68,6 +68,19 @@ pub async fn try_h1_tls(address: SocketAddr, connector: &TlsConnector, name: &st
     Ok(Client::new(Wire::new(socket), name.to_owned()))
 }
 
+/// Opens a connection over TLS behind `first`, which comes in the clear.
+pub async fn raw_tls_behind(first: &[u8], address: SocketAddr, connector: &TlsConnector) -> RawClient {
+    let connecting = Socket::connect_behind(first, address, Some(connector));
+    RawClient::new(Wire::new(within("TLS handshake", connecting).await.expect("the handshake succeeds")))
+}
+
+/// As [`h2`], behind `first`.
+pub async fn h2_behind(first: &[u8], address: SocketAddr) -> H2Client {
+    let connecting = Socket::connect_behind(first, address, None);
+    let socket = within("connection", connecting).await.expect("the address accepts");
+    H2Client::new(socket, format!("http://{address}")).await
+}
+
 /// Opens a connection that sends whatever bytes it is given.
 pub async fn raw(address: SocketAddr) -> RawClient {
     RawClient::new(plain(address).await)

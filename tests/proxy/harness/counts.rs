@@ -14,6 +14,8 @@ pub struct Counts {
     pub downstream_received_bytes: u64,
     pub downstream_sent_bytes: u64,
     pub requests_in_flight: i64,
+    /// By reason; only those that have occurred.
+    pub proxy_protocol_failures: BTreeMap<&'static str, u64>,
     pub access_log_dropped: u64,
     pub panics: u64,
     /// By reason; only those that have occurred.
@@ -56,6 +58,7 @@ impl Counts {
             counts.panics += worker.panics.value();
             add(&mut counts.faults, &worker.faults);
             add(&mut counts.tls_handshake_failures, &worker.tls_handshake_failures);
+            add(&mut counts.proxy_protocol_failures, &worker.proxy_protocol_failures);
             counts.upstream_requests.push(0);
         }
         for (class, histogram) in

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -36,6 +36,19 @@ impl Socket {
     pub async fn connect_tls(address: SocketAddr, connector: &TlsConnector) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        Ok(Self::Tls(Box::new(connector.connect(server_name(), stream).await?)))
+    }
+
+    /// Connects and says `first` in the clear; TLS, if any, comes behind it.
+    pub async fn connect_behind(
+        first: &[u8],
+        address: SocketAddr,
+        connector: Option<&TlsConnector>,
+    ) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(first).await?;
+        let Some(connector) = connector else { return Ok(Self::Plain(stream)) };
         Ok(Self::Tls(Box::new(connector.connect(server_name(), stream).await?)))
     }
 
