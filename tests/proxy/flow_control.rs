@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::harness::origin::Origin;
 use crate::harness::origin::behaviour::by_path;
 use crate::harness::origin::exchange::Exchange;
+use crate::harness::process::Growth;
 use crate::harness::proxy::Proxy;
 use crate::harness::scripted::frame::INITIAL_WINDOW_SIZE;
 use crate::harness::watched::{Watched, within};
@@ -162,32 +163,6 @@ async fn check_upload(name: &str, length: u64) {
     client.end_chunks().await.unwrap();
     assert_eq!(client.into_raw().expect_response().await.text(), length.to_string());
     growth.assert_below(32 * MIB);
-}
-
-/// The most memory since a moment, looked at now and then.
-struct Growth {
-    base: u64,
-    peak: u64,
-    looks: u32,
-}
-
-impl Growth {
-    fn from_here() -> Self {
-        Self { base: process::resident_bytes(), peak: 0, looks: 0 }
-    }
-
-    fn look(&mut self) {
-        self.looks += 1;
-        if self.looks.is_multiple_of(64) {
-            self.peak = self.peak.max(process::resident_bytes());
-        }
-    }
-
-    fn assert_below(&self, limit: u64) {
-        let grown = self.peak.saturating_sub(self.base);
-        eprintln!("resident memory grew by {} KiB", grown / 1024);
-        assert!(self.peak > 0 && grown < limit, "{grown} bytes more");
-    }
 }
 
 /// An origin that answers `/flood` with `piece` without end, counting the bytes of each such answer.

@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing: `pub` marks what the topics may use")]
 
 mod chaos;
+mod clients;
 mod counters;
 mod discovery;
 mod drain;

@@ -18,6 +18,32 @@ pub fn resident_bytes_of(pid: u32) -> u64 {
     kib * 1024
 }
 
+/// The most memory since a moment, looked at now and then.
+pub struct Growth {
+    base: u64,
+    peak: u64,
+    looks: u32,
+}
+
+impl Growth {
+    pub fn from_here() -> Self {
+        Self { base: resident_bytes(), peak: 0, looks: 0 }
+    }
+
+    pub fn look(&mut self) {
+        self.looks += 1;
+        if self.looks.is_multiple_of(64) {
+            self.peak = self.peak.max(resident_bytes());
+        }
+    }
+
+    pub fn assert_below(&self, limit: u64) {
+        let grown = self.peak.saturating_sub(self.base);
+        eprintln!("resident memory grew by {} KiB", grown / 1024);
+        assert!(self.peak > 0 && grown < limit, "{grown} bytes more");
+    }
+}
+
 /// CPU time that a child has used, in ticks of the kernel.
 pub fn cpu_ticks_of(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
