@@ -343,6 +343,8 @@ pub struct Pool {
     /// The same where HTTP/1.1 is spoken, and a connection carries one request at a time: the same number if one is
     /// given or only one HTTP can be spoken, else 128.
     pub max_http1_connections: u32,
+    /// Connections for one upgrade each, in the whole process per endpoint, beside the others. Default 1024.
+    pub max_tunnel_connections: u32,
     /// Our limit beside the peer's `SETTINGS_MAX_CONCURRENT_STREAMS`; the smaller holds. Default 100.
     pub max_streams_per_connection: u32,
     /// An HTTP/2 connection that has carried so many is replaced. Default 10^9, a little below the end of the stream ids.

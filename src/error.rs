@@ -31,6 +31,10 @@ pub enum DownstreamFault {
     HeadTimeout,
     /// CONNECT and TRACE are not carried.
     MethodNotAllowed,
+    /// A WebSocket is asked for in a way that RFC 6455 does not know.
+    BadHandshake,
+    /// A WebSocket of another version than 13 is asked for.
+    WebSocketVersion,
     /// The body ended before its length or stalled for the stream idle timeout.
     BodyIncomplete,
     /// The client went away before the answer was complete.
@@ -73,6 +77,8 @@ pub enum UpstreamFault {
     NoHttp2ByAlpn,
     /// Answered the HTTP/2 preface with something else, most likely HTTP/1.1.
     NotHttp2,
+    /// Takes no upgrade: neither extended CONNECT (RFC 8441) nor a connection in HTTP/1.1.
+    NoUpgrade,
     /// `REFUSED_STREAM`, or above GOAWAY's last stream id: provably not processed (RFC 9113 §8.7).
     StreamRefused,
     /// The connection ended before the response head.
@@ -170,13 +176,15 @@ impl From<UpstreamFault> for Fault {
 
 impl Fault {
     /// Every fault there is, for documents, metrics and tests.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::Downstream(DownstreamFault::MalformedHead),
         Self::Downstream(DownstreamFault::UriTooLong),
         Self::Downstream(DownstreamFault::HeadTooLarge),
         Self::Downstream(DownstreamFault::BodyTooLarge),
         Self::Downstream(DownstreamFault::HeadTimeout),
         Self::Downstream(DownstreamFault::MethodNotAllowed),
+        Self::Downstream(DownstreamFault::BadHandshake),
+        Self::Downstream(DownstreamFault::WebSocketVersion),
         Self::Downstream(DownstreamFault::BodyIncomplete),
         Self::Downstream(DownstreamFault::ClientGone),
         Self::Downstream(DownstreamFault::WriteStalled),
@@ -197,6 +205,7 @@ impl Fault {
         Self::Upstream(UpstreamFault::CertificateRejected),
         Self::Upstream(UpstreamFault::NoHttp2ByAlpn),
         Self::Upstream(UpstreamFault::NotHttp2),
+        Self::Upstream(UpstreamFault::NoUpgrade),
         Self::Upstream(UpstreamFault::StreamRefused),
         Self::Upstream(UpstreamFault::ConnectionLost),
         Self::Upstream(UpstreamFault::StreamReset),
@@ -257,6 +266,10 @@ impl DownstreamFault {
             Self::HeadTimeout => row(408, REQUEST, "head_timeout", "The request head took too long.").closing(),
             Self::MethodNotAllowed => {
                 row(405, REQUEST, "method_not_allowed", "The method is not carried here.").closing()
+            }
+            Self::BadHandshake => row(400, REQUEST, "bad_handshake", "The WebSocket handshake is not valid.").closing(),
+            Self::WebSocketVersion => {
+                row(426, REQUEST, "web_socket_version", "Only version 13 of WebSocket is spoken here.").closing()
             }
             Self::BodyIncomplete => row(400, REQUEST, "body_incomplete", "The request body is incomplete.").closing(),
             Self::ClientGone => silent(499, None, "client_gone"),
@@ -322,6 +335,7 @@ impl UpstreamFault {
                 row(502, "http_upgrade_failed", "no_http2_by_alpn", GONE).retry(Retry::AnotherEndpoint)
             }
             Self::NotHttp2 => row(502, "http_protocol_error", "not_http2", GONE).retry(Retry::AnotherEndpoint),
+            Self::NoUpgrade => row(502, "http_upgrade_failed", "no_upgrade", "The service does not take the upgrade."),
             Self::StreamRefused => row(503, "destination_unavailable", "stream_refused", GONE).retry(Retry::Safe),
             Self::ConnectionLost => {
                 row(502, "connection_terminated", "connection_lost", BROKEN).retry(Retry::IdempotentOnly)

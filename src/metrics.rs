@@ -121,6 +121,9 @@ impl Labelled {
     }
 }
 
+/// What is spoken on upgraded connections.
+pub const TUNNELS: [&str; 2] = ["websocket", "other"];
+
 /// What one worker counts for itself.
 #[derive(Debug)]
 pub struct WorkerMetrics {
@@ -137,6 +140,8 @@ pub struct WorkerMetrics {
     /// By [`PROXY_PROTOCOL_FAILURES`].
     pub proxy_protocol_failures: Labelled,
     pub requests_in_flight: Gauge,
+    /// Upgraded connections, by [`TUNNELS`].
+    pub tunnels: [Gauge; TUNNELS.len()],
     pub faults: Labelled,
     pub panics: Counter,
     pub access_log_dropped: Counter,
@@ -156,6 +161,7 @@ impl Default for WorkerMetrics {
             downstream_goaway: Labelled::new(&H2_CODES),
             proxy_protocol_failures: Labelled::new(&PROXY_PROTOCOL_FAILURES),
             requests_in_flight: Gauge::default(),
+            tunnels: Default::default(),
             faults: Labelled::new(&Fault::REASONS),
             panics: Counter::default(),
             access_log_dropped: Counter::default(),
@@ -169,8 +175,8 @@ impl Default for WorkerMetrics {
 pub const PROXY_PROTOCOL_FAILURES: [&str; 6] =
     ["missing", "malformed", "too_long", "timeout", "truncated", "untrusted"];
 
-/// The classes of final statuses, as `http_response_status_code` shows them.
-pub const STATUS_CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "none"];
+/// The classes of final statuses (`1xx`: a tunnel that has ended), as `http_response_status_code` shows them.
+pub const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// Why a request was tried again because its route says so.
 pub const RETRIED: [&str; 4] = ["connect_failure", "reset", "per_try_timeout", "status"];
@@ -200,11 +206,12 @@ impl RouteMetrics {
     /// `status` is `None` when the client got no answer.
     pub fn record(&self, status: Option<u16>, duration: Duration) {
         let class = match status {
-            Some(200..300) => 0,
-            Some(300..400) => 1,
-            Some(400..500) => 2,
-            Some(500..600) => 3,
-            _ => 4,
+            Some(101) => 0,
+            Some(200..300) => 1,
+            Some(300..400) => 2,
+            Some(400..500) => 3,
+            Some(500..600) => 4,
+            _ => 5,
         };
         self.durations[class].record(duration);
     }
@@ -214,8 +221,10 @@ impl RouteMetrics {
     }
 }
 
-/// Why an upstream connection was opened. `discovery`: to ask a service that speaks HTTP/1.1 for HTTP/2.
-pub const OPENED: [&str; 7] = ["startup", "minimum", "streams", "long_lane", "replacement", "discovery", "waiting"];
+/// Why an upstream connection was opened. `discovery`: to ask a service that speaks HTTP/1.1 for HTTP/2. `tunnel`: for an
+/// upgrade alone.
+pub const OPENED: [&str; 8] =
+    ["startup", "minimum", "streams", "long_lane", "replacement", "discovery", "tunnel", "waiting"];
 /// Why an upstream connection ended.
 /// `retired`: by us when idle, or after its GOAWAY; `peer_closed`: without a GOAWAY that a request met; `unresponsive`: by
 /// us, when a PING was not answered.
@@ -390,6 +399,6 @@ mod tests {
                 sum.count()
             })
             .collect();
-        assert_eq!(counts, [1, 0, 0, 0, 1]);
+        assert_eq!(counts, [0, 1, 0, 0, 0, 1]);
     }
 }

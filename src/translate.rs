@@ -11,7 +11,8 @@
 //! Decided here, because the RFCs leave it open:
 //! - `Expect: 100-continue` goes on to the service, if there is a body to ask for. Other expectations are removed: there
 //!   are none.
-//! - `Upgrade` is removed, so an upgrade is answered as if it had not been asked for, until tunnels come.
+//! - `Upgrade` is heeded for a WebSocket and for one other protocol without a body; else, and for other versions of
+//!   HTTP or for TLS, the request is answered as if it had not been asked for ([`Upgrade`]).
 //! - Nothing that the client says about forwarding is believed: `Forwarded`, `X-Forwarded-*` and `X-Real-IP`
 //!   are removed and ours are set. What a trusted peer says (`trust_forwarded_from`) is kept, and added to.
 //! - The path is never decoded or normalised. A fragment in the target is cut off by `http::Uri` before we see it.
@@ -30,6 +31,7 @@ mod request;
 mod response;
 mod target;
 mod trailers;
+mod upgrade;
 
 pub use client_address::ClientAddress;
 pub use copy::HeadCopy;
@@ -39,3 +41,4 @@ pub use hop::{Hop, Identity};
 pub use request::{RequestHead, is_removable, is_settable};
 pub use response::{ResponseBody, response_to_http1};
 pub use trailers::trailers;
+pub use upgrade::{Protocol, Upgrade};

@@ -41,6 +41,8 @@ mod socket;
 mod stream;
 mod timer;
 mod transport;
+mod tunnel;
+mod upgrade;
 mod upload;
 mod upstream_io;
 mod vigil;

@@ -223,6 +223,9 @@ section! { PoolKeys {
     optional max_connections: u32 = Count { min: 1, max: 10_000 }, "4",
         "Connections to one endpoint. Default 4 while it speaks HTTP/2, 128 while it speaks HTTP/1.1, where a\n\
          connection carries one request at a time.";
+    preset max_tunnel_connections: u32 = Count { min: 0, max: 100_000 }, "1024",
+        "Connections in HTTP/1.1 that WebSockets and other upgrades have to themselves, beside max_connections; above it\n\
+         503. WebSockets on streams of HTTP/2 (RFC 8441) need none.";
     preset max_streams_per_connection: u32 = Count { min: 1, max: 10_000 }, "100",
         "Requests at once on one HTTP/2 connection; the peer's own limit holds if it is smaller.";
     preset max_requests_per_connection: u32 = Count { min: 1, max: 1_000_000_000 }, "1000000000",

@@ -192,6 +192,7 @@ fn upstream(upstream: &Upstream) -> Tree {
         min_connections,
         max_connections,
         max_http1_connections,
+        max_tunnel_connections,
         max_streams_per_connection,
         max_requests_per_connection,
         max_pending,
@@ -206,6 +207,7 @@ fn upstream(upstream: &Upstream) -> Tree {
         connections.push(("max_connections", text(max_connections.to_string())));
     }
     connections.extend([
+        ("max_tunnel_connections", text(max_tunnel_connections.to_string())),
         ("max_streams_per_connection", text(max_streams_per_connection.to_string())),
         ("max_requests_per_connection", text(max_requests_per_connection.to_string())),
         ("max_pending", text(max_pending.to_string())),

@@ -153,6 +153,7 @@ mod tests {
                         min_connections: 0,
                         max_connections: 4,
                         max_http1_connections: 4,
+                        max_tunnel_connections: 1024,
                         max_streams_per_connection: 100,
                         max_requests_per_connection: 1_000_000_000,
                         max_pending: 1024,

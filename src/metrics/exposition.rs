@@ -76,6 +76,11 @@ impl Sheet<'_> {
             figures.routes.iter().map(|route| ([("http_route", &*route.route)], route.retry_budget_exhausted)),
         )?;
         self.gauge("trunkline_requests_in_flight", "Requests that are not answered yet.", &figures.requests_in_flight)?;
+        self.gauges(
+            "trunkline_tunnels",
+            "Upgraded connections, by what is spoken on them.",
+            figures.tunnels.iter().map(|(protocol, count)| ([("protocol", &**protocol)], *count)),
+        )?;
         self.counters(
             "trunkline_faults",
             "Requests that did not go as the client asked.",

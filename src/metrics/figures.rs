@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::HistogramSum;
 use super::process::ProcessFigures;
-use super::{EndpointKey, EndpointMetrics, Gauge, Labelled, Registry, RouteMetrics};
+use super::{EndpointKey, EndpointMetrics, Gauge, Labelled, Registry, RouteMetrics, TUNNELS};
 
 /// What the process has done and holds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Figures {
     pub workers: usize,
     pub downstream: DownstreamFigures,
     pub requests_in_flight: i64,
+    /// Upgraded connections, by what is spoken on them: `websocket` or `other`.
+    pub tunnels: BTreeMap<Cow<'static, str>, i64>,
     /// Client connections per upstream connection; absent while there is no upstream connection.
     pub fan_in_ratio: Option<f64>,
     /// By name; a route that has left the configuration keeps its counters.
@@ -87,7 +89,7 @@ pub struct DownstreamFigures {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RouteFigures {
     pub route: String,
-    /// By class of the final status: `2xx` to `5xx`, or `none` for no answer.
+    /// By class of the final status: `2xx` to `5xx`, `1xx` for a tunnel, or `none` for no answer.
     pub durations: BTreeMap<Cow<'static, str>, HistogramSum>,
     /// Tries that followed others because the route says so, by what they followed.
     pub retries: Tally,
@@ -167,6 +169,9 @@ impl Figures {
             downstream.received_bytes += worker.downstream_received_bytes.value();
             downstream.sent_bytes += worker.downstream_sent_bytes.value();
             figures.requests_in_flight += worker.requests_in_flight.value();
+            for (protocol, gauge) in TUNNELS.into_iter().zip(&worker.tunnels) {
+                *figures.tunnels.entry(protocol.into()).or_default() += gauge.value();
+            }
             figures.panics += worker.panics.value();
             figures.access_log_dropped += worker.access_log_dropped.value();
         }

@@ -8,6 +8,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 
 use super::RequestHead;
+use super::upgrade::Upgrade;
 
 /// What a [`RequestHead`] can be made from once more.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct HeadCopy {
     is_chunked: bool,
     has_cookie_crumbs: bool,
     wants_event_stream: bool,
+    upgrade: Option<Box<Upgrade>>,
 }
 
 impl HeadCopy {
@@ -44,6 +46,7 @@ impl HeadCopy {
             is_chunked: head.is_chunked,
             has_cookie_crumbs: head.has_cookie_crumbs,
             wants_event_stream: head.wants_event_stream,
+            upgrade: head.upgrade.clone(),
         }
     }
 
@@ -72,6 +75,7 @@ impl HeadCopy {
             // Asked before the first attempt.
             expects_continue: false,
             is_grpc: false,
+            upgrade: self.upgrade.clone(),
         }
     }
 

@@ -142,6 +142,11 @@ impl Walk {
         self.content_length_lines > 0
     }
 
+    /// Another protocol is asked for, though it may not be for us to heed.
+    pub(super) fn has_upgrade(&self) -> bool {
+        self.removed & UPGRADE != 0
+    }
+
     /// How the body is delimited (RFC 9112 §6.1, §6.3).
     ///
     /// hyper has merged equal Content-Length lines and dropped those beside Transfer-Encoding; what it leaves is

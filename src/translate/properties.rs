@@ -208,12 +208,13 @@ proptest! {
         if let Some(head) = translate(parts) {
             let fields = head.headers().len();
             let is_te = head.headers().contains_key(header::TE);
+            let is_upgrade = head.upgrade().is_some();
             let cookies = head.headers().get_all(header::COOKIE).iter().count();
             let parts = head.into_http1(&Authority::from_static("fallback"));
             prop_assert_eq!(parts.headers.keys().next(), Some(&header::HOST));
             prop_assert_eq!(parts.headers.get_all(header::HOST).iter().count(), 1);
             let is_chunked = parts.headers.contains_key(header::TRANSFER_ENCODING);
-            let added = 1 + usize::from(is_te) + usize::from(is_chunked);
+            let added = 1 + usize::from(is_te || is_upgrade) + usize::from(is_upgrade) + usize::from(is_chunked);
             prop_assert_eq!(parts.headers.len(), fields + added - cookies.saturating_sub(1));
         }
     }

@@ -14,6 +14,7 @@ use http::{Method, Request, Uri, Version, request, uri};
 
 use super::fields::{CONTINUE, Framing, Walk, parse_length};
 use super::target::Target;
+use super::upgrade::Upgrade;
 use super::{Hop, authority};
 use crate::config::HeaderEdits;
 use crate::error::{DownstreamFault, Fault, ProxyFault};
@@ -35,6 +36,8 @@ pub struct RequestHead {
     pub(super) wants_event_stream: bool,
     pub(super) expects_continue: bool,
     pub(super) is_grpc: bool,
+    /// What the client wants to speak instead of HTTP.
+    pub(super) upgrade: Option<Box<Upgrade>>,
 }
 
 impl RequestHead {
@@ -43,7 +46,8 @@ impl RequestHead {
     /// # Errors
     /// [`DownstreamFault::MethodNotAllowed`] for CONNECT and TRACE, and for OPTIONS that has reached its last hop
     /// (Max-Forwards 0); [`DownstreamFault::MalformedHead`] if target, Host or framing are invalid or ambiguous;
-    /// [`ProxyFault::Loop`] if this process is in Via.
+    /// [`ProxyFault::Loop`] if this process is in Via; for a WebSocket [`DownstreamFault::BadHandshake`] and
+    /// [`DownstreamFault::WebSocketVersion`].
     pub fn from_http1(parts: request::Parts, hop: &Hop) -> Result<Self, Fault> {
         let request::Parts { method, uri, version, headers, .. } = parts;
         if !matches!(version, Version::HTTP_10 | Version::HTTP_11) {
@@ -93,6 +97,8 @@ impl RequestHead {
         if hop.is_peer_trusted() {
             walk.keep_forwarding();
         }
+        let upgrade =
+            if walk.has_upgrade() { Upgrade::of_http1(&method, version, &mut headers, is_chunked)? } else { None };
         walk.strip(&mut headers);
         // RFC 9110 §10.1.1: what HTTP/1.0 expects is ignored.
         let expects_continue = walk.expects_continue && version != Version::HTTP_10;
@@ -111,6 +117,7 @@ impl RequestHead {
             wants_event_stream: walk.wants_event_stream,
             expects_continue,
             is_grpc: walk.is_grpc,
+            upgrade,
         })
     }
 
@@ -152,6 +159,11 @@ impl RequestHead {
             return None;
         }
         grpc::parse_timeout(self.headers.get("grpc-timeout")?.as_bytes())
+    }
+
+    /// What the client wants to speak instead of HTTP.
+    pub fn upgrade(&self) -> Option<&Upgrade> {
+        self.upgrade.as_deref()
     }
 
     /// The path without the query, not decoded; `*` for OPTIONS about the whole server.
@@ -234,6 +246,16 @@ impl RequestHead {
         request
     }
 
+    /// The head that asks an HTTP/2 upstream for a stream in another protocol: extended CONNECT (RFC 8441 §4).
+    pub fn into_extended_connect(mut self, scheme: &Scheme, fallback: &Authority) -> Request<()> {
+        let upgrade = self.upgrade.take();
+        let mut request = self.into_http2(scheme, fallback);
+        if let Some(upgrade) = upgrade {
+            upgrade.ask_http2(&mut request);
+        }
+        request
+    }
+
     /// The head for an HTTP/1.1 upstream: origin-form target, exactly one Host and that first, one Cookie line.
     ///
     /// A chunked body is announced, since hyper drops the body of a GET that does not say it has one.
@@ -248,6 +270,9 @@ impl RequestHead {
         }
         if self.is_chunked {
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.ask_http1(&mut headers);
         }
         let authority = self.authority.as_ref().unwrap_or(fallback);
         let host = HeaderValue::from_str(authority.as_str()).expect("an authority is a valid field value");

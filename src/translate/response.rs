@@ -50,7 +50,7 @@ pub fn response_to_http1(parts: &mut response::Parts, request_method: &Method) -
 }
 
 /// Removes what was meant for this hop only, and returns the one Content-Length.
-fn strip(headers: &mut HeaderMap) -> Result<Option<u64>, UpstreamFault> {
+pub(super) fn strip(headers: &mut HeaderMap) -> Result<Option<u64>, UpstreamFault> {
     let mut length = None;
     let mut is_length_repeated = false;
     let mut connection_lines = 0;

@@ -106,7 +106,7 @@ async fn wait_for_place(client: &Client, endpoint: &EndpointEntry, exchange: &mu
 }
 
 /// Waits in the pool's queue for up to `pending_timeout`.
-async fn wait(client: &Client, pool: &Pool, exchange: &mut Exchange) -> Result<StreamPermit, Fault> {
+pub(crate) async fn wait(client: &Client, pool: &Pool, exchange: &mut Exchange) -> Result<StreamPermit, Fault> {
     let mut waiting = pool.wait(exchange.client)?;
     let since = Instant::now();
     client.arm(since, Some(pool.shared().pool.pending_timeout));

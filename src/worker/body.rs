@@ -23,6 +23,7 @@ use super::exchange::Exchange;
 use super::exclusive::ExclusivePermit;
 use super::lane::Lane;
 use super::stream::Stream;
+use super::tunnel::{Switched, Tunnel};
 use super::upload::AbortOnDrop;
 use crate::error::{Fault, UpstreamFault};
 use crate::translate;
@@ -51,6 +52,8 @@ pub(crate) enum Source {
     },
     /// An answer of our own.
     Own(Bytes),
+    /// The service speaks another protocol now: hyper has to send the head alone.
+    Switched(Box<Switched>),
     Ended,
 }
 
@@ -96,6 +99,7 @@ impl RelayBody {
             Source::Http2(stream) => stream.is_ended(),
             Source::Http1 { incoming, .. } => incoming.is_end_stream(),
             Source::Own(bytes) => bytes.is_empty(),
+            Source::Switched(_) => false,
             Source::Ended => true,
         };
         if is_ended {
@@ -104,12 +108,21 @@ impl RelayBody {
         body
     }
 
+    /// The tunnel that takes the place of the connection once the head has been sent.
+    pub(crate) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        if !matches!(self.source, Source::Switched(_)) {
+            return None;
+        }
+        let Source::Switched(switched) = std::mem::replace(&mut self.source, Source::Ended) else { return None };
+        self.exchange.take().map(|exchange| Box::new(Tunnel::new(*switched, exchange)))
+    }
+
     /// The last byte has been handed on: frees the place and tells the record.
     fn end(&mut self) {
         match std::mem::replace(&mut self.source, Source::Ended) {
             Source::Http1 { permit, .. } => permit.complete(),
             Source::Http2(stream) => stream.finish(),
-            Source::Own(_) | Source::Ended => {}
+            Source::Own(_) | Source::Switched(_) | Source::Ended => {}
         }
         let now = Instant::now();
         if let Some(mut exchange) = self.exchange.take() {
@@ -172,7 +185,7 @@ impl RelayBody {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         loop {
             match &mut self.source {
-                Source::Ended => return Poll::Ready(None),
+                Source::Switched(_) | Source::Ended => return Poll::Ready(None),
                 Source::Own(bytes) => {
                     let bytes = std::mem::take(bytes);
                     let passed = self.pass(bytes);
@@ -266,13 +279,13 @@ impl Body for RelayBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.source, Source::Ended)
+        matches!(self.source, Source::Switched(_) | Source::Ended)
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Ended => SizeHint::with_exact(0),
+            Source::Switched(_) | Source::Ended => SizeHint::with_exact(0),
             Source::Http1 { .. } | Source::Http2(_) => SizeHint::default(),
         }
     }

@@ -45,6 +45,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// What came of an attempt that was not made here.
+    pub(crate) fn new(parts: Parts, source: Source, length: Option<u64>, route: Rc<RouteEntry>) -> Self {
+        Self { response: Response::from_parts(parts, ()), source, length, route, upload: None, is_unread: false }
+    }
+
     pub(crate) fn relay(self, client: Rc<Client>, mut exchange: Box<Exchange>) -> Response<RelayBody> {
         exchange.phase = Phase::Body;
         exchange.status = Some(self.response.status().as_u16());
@@ -389,7 +394,7 @@ impl From<Failure> for Unanswered {
 }
 
 /// The body bytes that the client will be given, if the head says it.
-const fn length(framing: ResponseBody) -> Option<u64> {
+pub(crate) const fn length(framing: ResponseBody) -> Option<u64> {
     match framing {
         ResponseBody::None => Some(0),
         ResponseBody::Sized(length) => Some(length),
@@ -397,7 +402,7 @@ const fn length(framing: ResponseBody) -> Option<u64> {
     }
 }
 
-fn late_head(client: &Client) -> Fault {
+pub(crate) fn late_head(client: &Client) -> Fault {
     if client.is_past_request_end() {
         ProxyFault::RequestTimeout.into()
     } else {

@@ -35,6 +35,10 @@ enum ClientPhase {
     Answer,
     /// An HTTP/2 connection: what it waits for its streams and whoever drives it know.
     Streams,
+    /// It asks for another protocol: the head of the answer may have to go as it is.
+    Upgrade,
+    /// It speaks another protocol.
+    Tunnel,
 }
 
 /// One client connection, as its request and bodies see it.
@@ -147,6 +151,18 @@ impl Client {
     /// The head of the answer has been handed over, and says whether the connection closes.
     pub(crate) fn answer_began(&self) {
         self.phase.set(ClientPhase::Answer);
+    }
+
+    /// The running request asks for another protocol.
+    pub(crate) fn upgrade_began(&self) {
+        self.phase.set(ClientPhase::Upgrade);
+    }
+
+    /// Another protocol is spoken from now on: nothing limits it but `idle`.
+    pub(crate) fn tunnel_began(&self, idle: Option<Duration>) {
+        self.phase.set(ClientPhase::Tunnel);
+        self.request_end.set(None);
+        self.stream_began(idle);
     }
 
     /// The answer has been handed over: the idle time starts.
@@ -284,7 +300,8 @@ impl Client {
     pub(crate) fn lingers(&self) -> bool {
         let is_silent = match self.phase.get() {
             ClientPhase::Exchange => return false,
-            ClientPhase::Answer | ClientPhase::Streams => false,
+            // While an upgrade is closed, hyper's answer would say so instead of `Connection: upgrade`.
+            ClientPhase::Answer | ClientPhase::Upgrade | ClientPhase::Tunnel | ClientPhase::Streams => false,
             // The last answer may still be on its way out.
             ClientPhase::Idle { .. } => !self.is_writing.get(),
             ClientPhase::Head { .. } => self.is_fresh.get(),
@@ -319,7 +336,7 @@ impl Client {
 
     /// Whether a request is on its walk or its answer under way.
     pub(crate) fn is_in_exchange(&self) -> bool {
-        matches!(self.phase.get(), ClientPhase::Exchange | ClientPhase::Answer)
+        matches!(self.phase.get(), ClientPhase::Exchange | ClientPhase::Answer | ClientPhase::Upgrade)
     }
 
     fn sent(&self, bytes: usize) {
@@ -365,7 +382,11 @@ impl Client {
             ClientPhase::Idle { until: None } if self.is_writing.get() => Expiry::Stalled,
             ClientPhase::Idle { until: None } => Expiry::Idle,
             ClientPhase::Head { .. } => Expiry::Head,
-            ClientPhase::Exchange | ClientPhase::Answer | ClientPhase::Streams => Expiry::Stalled,
+            ClientPhase::Exchange
+            | ClientPhase::Answer
+            | ClientPhase::Upgrade
+            | ClientPhase::Tunnel
+            | ClientPhase::Streams => Expiry::Stalled,
         }
     }
 }

@@ -10,6 +10,7 @@ mod http2;
 mod preface;
 mod stream;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Version};
+use http::{HeaderValue, Request, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -36,6 +37,7 @@ use super::peer::Peer;
 use super::request_body::ClientBody;
 use super::socket::{ClientIo, ClientSocket};
 use super::transport::Transport;
+use super::tunnel::Tunnel;
 use crate::error::DownstreamFault;
 use crate::metrics::Gauge;
 use preface::Spoken;
@@ -166,12 +168,19 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Held {
             }
         }
     }
+    let tunnel: Rc<Cell<Option<Box<Tunnel>>>> = Rc::default();
     let service = service_fn({
-        let client = client.clone();
+        let (client, tunnel) = (client.clone(), tunnel.clone());
         move |request| {
             client.set_reusable(is_reusable_after(&request));
-            let client = client.clone();
-            async move { Ok::<_, Infallible>(super::forward::forward(client, request.map(ClientBody::Http1)).await) }
+            let (client, tunnel) = (client.clone(), tunnel.clone());
+            async move {
+                let mut answer = super::forward::forward(client, request.map(ClientBody::Http1)).await;
+                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    tunnel.set(answer.body_mut().take_tunnel());
+                }
+                Ok::<_, Infallible>(answer)
+            }
         }
     });
     let settings = &client.listener.settings;
@@ -229,6 +238,13 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Held {
                 }
                 // A part of a head came behind the last request: hyper has to keep that anyway.
                 continue;
+            }
+            End::Closed(Ok(())) if let Some(tunnel) = tunnel.take() => {
+                // The head that says so has been written.
+                let parts = connection.into_parts();
+                let mut io = parts.io.into_inner();
+                io.put_back(parts.read_buf);
+                Box::pin(tunnel.run(client.clone(), io)).await;
             }
             End::Closed(Ok(())) | End::Expired(Expiry::Idle | Expiry::Park) => {}
             End::Closed(Err(error)) => head_fault(&client, &error),

@@ -29,6 +29,7 @@ pub(crate) enum Phase {
     Wait,
     ResponseHead,
     Body,
+    Tunnel,
     Done,
 }
 
@@ -39,6 +40,7 @@ impl Phase {
             Self::Wait => "wait",
             Self::ResponseHead => "response_head",
             Self::Body => "body",
+            Self::Tunnel => "tunnel",
             Self::Done => "done",
         }
     }

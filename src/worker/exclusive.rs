@@ -7,6 +7,7 @@
 //! Does not know what a request is, beyond its body's type. RFC 9112 §9.3.
 
 use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use tokio::time::Instant;
 
 use super::dial_failure::next_failure;
 use super::expectation::Expectation;
-use super::http1::{Http1Lease, Http1Pool, UploadBody, fault};
-use super::share::EndpointShared;
+use super::http1::{Http1Connection, Http1Lease, Http1Pool, UploadBody, fault};
+use super::share::{EndpointShared, TunnelPlace};
 use crate::error::{Fault, ProxyFault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
 
@@ -93,7 +94,7 @@ impl Exclusive {
                 Ok(lease) => {
                     self.metrics.streams.add(1);
                     self.metrics.requests.increment();
-                    let metrics = self.metrics.clone();
+                    let (lease, metrics) = (Lease::Pooled(lease), self.metrics.clone());
                     return Ok(ExclusivePermit { lease, metrics, is_required, expectation: None });
                 }
                 Err(fault) => fault,
@@ -160,6 +161,48 @@ impl Exclusive {
     }
 }
 
+/// Dials a connection beside those of the pool, for one request after which it may carry another protocol.
+///
+/// Dialling is repeated for `pending_timeout` where that may help.
+///
+/// # Errors
+/// [`ProxyFault::PoolFull`] when there are `max_tunnel_connections`, [`ProxyFault::NoHealthyEndpoint`], or why the dial
+/// failed. Another endpoint may be tried.
+pub(crate) async fn dial_own(
+    shared: &Arc<EndpointShared>,
+    metrics: &Arc<EndpointMetrics>,
+) -> Result<ExclusivePermit, Fault> {
+    if shared.health.is_down() {
+        metrics.rejected.increment("unavailable");
+        return Err(ProxyFault::NoHealthyEndpoint.into());
+    }
+    let Some(place) = shared.enter_tunnel() else {
+        metrics.rejected.increment("full");
+        return Err(ProxyFault::PoolFull.into());
+    };
+    let start = Instant::now();
+    let _waited = WaitRecord::new(metrics, start);
+    loop {
+        let fault = match Http1Connection::dial_own(&shared.target, metrics).await {
+            Ok(connection) => {
+                metrics.active.add_shared(1);
+                metrics.streams.add(1);
+                metrics.requests.increment();
+                let own = OwnConnection { connection, metrics: metrics.clone(), _place: place };
+                let (lease, metrics) = (Lease::Own(Box::new(own)), metrics.clone());
+                return Ok(ExclusivePermit { lease, metrics, is_required: true, expectation: None });
+            }
+            Err(failure) => failure.fault,
+        };
+        metrics.dial_failures.increment(Fault::from(fault).reason());
+        let may_pass = !matches!(fault, UpstreamFault::TlsFailed | UpstreamFault::CertificateRejected);
+        if !may_pass || start.elapsed() + BACKOFF >= shared.pool.pending_timeout {
+            return Err(fault.into());
+        }
+        tokio::time::sleep(BACKOFF).await;
+    }
+}
+
 /// Counts the wait however it ends.
 struct WaitRecord<'a> {
     metrics: &'a EndpointMetrics,
@@ -180,12 +223,54 @@ impl Drop for WaitRecord<'_> {
     }
 }
 
+/// A connection for one exchange.
+enum Lease {
+    /// Goes back if the exchange leaves it clean.
+    Pooled(Http1Lease),
+    /// Ends with the exchange, or with the tunnel that comes of it.
+    Own(Box<OwnConnection>),
+}
+
+/// A connection that is in no pool, counted for as long as it is held.
+struct OwnConnection {
+    connection: Http1Connection,
+    metrics: Arc<EndpointMetrics>,
+    _place: TunnelPlace,
+}
+
+impl Drop for OwnConnection {
+    fn drop(&mut self) {
+        self.metrics.active.add_shared(-1);
+        self.metrics.closed.increment("retired");
+    }
+}
+
+impl Deref for Lease {
+    type Target = Http1Connection;
+
+    fn deref(&self) -> &Http1Connection {
+        match self {
+            Self::Pooled(lease) => lease,
+            Self::Own(own) => &own.connection,
+        }
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Http1Connection {
+        match self {
+            Self::Pooled(lease) => lease,
+            Self::Own(own) => &mut own.connection,
+        }
+    }
+}
+
 /// The right to one exchange on one connection.
 ///
 /// The connection is used again only after [`ExclusivePermit::complete`].
 #[must_use]
 pub(crate) struct ExclusivePermit {
-    lease: Http1Lease,
+    lease: Lease,
     metrics: Arc<EndpointMetrics>,
     /// The request may not be sent as HTTP/2.
     pub(crate) is_required: bool,

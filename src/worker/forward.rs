@@ -21,6 +21,7 @@ use super::lane::Lane;
 use super::request_body::{ClientBody, RequestBody};
 use super::respond::respond;
 use super::retry::Tries;
+use super::upgrade::upgrade;
 use crate::error::{DownstreamFault, Fault, Proof, ProxyFault};
 use crate::translate::{HeadCopy, RequestHead};
 
@@ -63,6 +64,9 @@ async fn walk(client: &Rc<Client>, request: Request<ClientBody>, exchange: &mut 
     let time = [route.timeouts.request, head.grpc_timeout()].into_iter().flatten().min();
     client.limit_request(time.map(|time| exchange.start + time));
 
+    if head.upgrade().is_some() {
+        return Box::pin(upgrade(client, &route, exchange, head)).await;
+    }
     let lane = Lane::of_request(&head, incoming.size_hint().exact());
     let mut body =
         (!incoming.is_end_stream()).then(|| RequestBody::new(incoming, body_bytes_max, &client.local.replay));

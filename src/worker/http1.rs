@@ -97,6 +97,32 @@ pub(crate) struct Http1Connection {
 }
 
 impl Http1Connection {
+    /// Dials a connection for one request, after which it may carry another protocol.
+    pub(crate) async fn dial_own(target: &Target, metrics: &EndpointMetrics) -> Result<Self, DialFailure> {
+        let io = target.dial_http1().await?;
+        let (connection, driver) = Self::begin(io).await?;
+        metrics.opened.increment("tunnel");
+        // Whoever holds the connection counts its end: this one ends when it is handed over.
+        tokio::spawn(driver.with_upgrades());
+        Ok(connection)
+    }
+
+    async fn begin(
+        io: UpstreamIo,
+    ) -> Result<(Self, http1::Connection<TokioIo<UpstreamIo>, UploadBody>), UpstreamFault> {
+        let first_bytes = io.first_bytes();
+        let (sender, driver) = http1::Builder::new()
+            // The buffer alone would let a head of up to twice its size through.
+            .max_header_size(RESPONSE_HEAD_BYTES_MAX)
+            .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+            .max_headers(RESPONSE_FIELDS_MAX)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|_| UpstreamFault::ConnectionLost)?;
+        let (id, is_clean) = (super::mux::next_connection_id(), AtomicBool::new(true));
+        Ok((Self { id, sender, is_clean, first_bytes }, driver))
+    }
+
     /// Says whether an exchange is unfinished on it.
     pub(crate) fn set_clean(&self, is_clean: bool) {
         self.is_clean.store(is_clean, Ordering::Relaxed);
@@ -121,25 +147,16 @@ impl bb8::ManageConnection for Http1Dialer {
             self.discovery.http1_dial_failed();
             self.failures.tell(failure);
         })?;
-        let first_bytes = io.first_bytes();
-        let (sender, connection) = http1::Builder::new()
-            // The buffer alone would let a head of up to twice its size through.
-            .max_header_size(RESPONSE_HEAD_BYTES_MAX)
-            .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
-            .max_headers(RESPONSE_FIELDS_MAX)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|_| UpstreamFault::ConnectionLost)?;
+        let (connection, driver) = Http1Connection::begin(io).await?;
         let metrics = self.metrics.clone();
         metrics.opened.increment("waiting");
         metrics.active.add_shared(1);
         tokio::spawn(async move {
-            let result = connection.await;
+            let result = driver.await;
             metrics.active.add_shared(-1);
             metrics.closed.increment(if result.is_ok() { "peer_closed" } else { "lost" });
         });
-        let (id, is_clean) = (super::mux::next_connection_id(), AtomicBool::new(true));
-        Ok(Http1Connection { id, sender, is_clean, first_bytes })
+        Ok(connection)
     }
 
     async fn is_valid(&self, connection: &mut Http1Connection) -> Result<(), DialFailure> {

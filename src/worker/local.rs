@@ -43,6 +43,7 @@ pub(crate) struct Local {
     clients: RefCell<Slab<Wakes>>,
     next_request: Cell<u64>,
     is_draining: Cell<bool>,
+    drain_timeout: Cell<Duration>,
     /// The last `Date` that was made, and until when it is right.
     date: RefCell<Option<(SystemTime, HeaderValue)>>,
 }
@@ -63,6 +64,7 @@ impl Local {
             // Any start will do that another process is unlikely to have.
             next_request: Cell::new(RandomState::new().hash_one(index)),
             is_draining: Cell::new(false),
+            drain_timeout: Cell::new(snapshot.drain_timeout),
             date: RefCell::default(),
             index,
             crew,
@@ -75,6 +77,7 @@ impl Local {
         let before = self.routing();
         let routing = Routing::new(snapshot, self.index, &self.crew.registry, Some(&before));
         *self.routing.borrow_mut() = Rc::new(routing);
+        self.drain_timeout.set(snapshot.drain_timeout);
         self.access.replace(snapshot.access.clone());
     }
 
@@ -91,6 +94,11 @@ impl Local {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.get()
+    }
+
+    /// How long a drain may take.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout.get()
     }
 
     /// Has every connection look again at whether it should close.

@@ -6,7 +6,9 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::body::RelayBody;
@@ -59,6 +61,12 @@ pub(crate) fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fa
     // A stream ends by itself, and leaves the others alone.
     if answer.is_closing && !is_stream {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if fault == Fault::Downstream(DownstreamFault::WebSocketVersion) {
+        // RFC 6455 §4.4, RFC 9110 §15.5.22.
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
     }
     response
 }

@@ -60,7 +60,7 @@ pub(crate) struct EndpointEntry {
     pub(crate) scheme: Scheme,
     /// For requests without Host.
     pub(crate) authority: Authority,
-    shared: Arc<EndpointShared>,
+    pub(crate) shared: Arc<EndpointShared>,
 }
 
 pub(crate) enum EndpointPool {
@@ -201,7 +201,7 @@ impl EndpointPool {
         }
     }
 
-    pub(crate) fn metrics(&self) -> &EndpointMetrics {
+    pub(crate) fn metrics(&self) -> &Arc<EndpointMetrics> {
         match self {
             Self::Http2(pool) | Self::Either(pool, _) => &pool.metrics,
             Self::Http1(pool) => &pool.metrics,

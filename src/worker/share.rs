@@ -32,6 +32,10 @@ pub struct EndpointShared {
     pub pool: config::Pool,
     /// Requests that wait, of all workers.
     pending: AtomicU32,
+    /// Connections for one upgrade each, of all workers.
+    tunnels: AtomicU32,
+    /// Whether it has been said that the service takes no upgrade.
+    is_refusal_said: AtomicBool,
     pub(crate) health: Health,
     /// See [`EndpointShared::is_warm`].
     is_warm: AtomicBool,
@@ -59,6 +63,8 @@ impl EndpointShared {
             target,
             pool,
             pending: AtomicU32::new(0),
+            tunnels: AtomicU32::new(0),
+            is_refusal_said: AtomicBool::new(false),
             health: Health::default(),
             is_warm: AtomicBool::new(false),
             boards: (0..workers).map(|_| Board::default()).collect(),
@@ -139,6 +145,35 @@ impl EndpointShared {
             self.pending.fetch_sub(1, Ordering::AcqRel);
             None
         }
+    }
+
+    /// Lets one more connection be dialled for an upgrade, unless there are `max_tunnel_connections`.
+    pub(crate) fn enter_tunnel(self: &Arc<Self>) -> Option<TunnelPlace> {
+        let max = self.pool.max_tunnel_connections;
+        let one_more = |tunnels: u32| (tunnels < max).then_some(tunnels + 1);
+        self.tunnels.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(TunnelPlace(self.clone()))
+    }
+
+    /// Says once, until one succeeds, that the service takes no upgrade.
+    pub(crate) fn upgrade_refused(&self) {
+        if !self.is_refusal_said.swap(true, Ordering::AcqRel) {
+            let Target { upstream, endpoint, .. } = &*self.target;
+            tracing::warn!(upstream, %endpoint, "endpoint takes no upgrades: it offers no extended CONNECT (RFC 8441) in HTTP/2, and does not answer in HTTP/1.1");
+        }
+    }
+
+    pub(crate) fn upgrade_taken(&self) {
+        self.is_refusal_said.store(false, Ordering::Release);
+    }
+}
+
+/// A place among the connections for upgrades; dropping it frees the place.
+pub(crate) struct TunnelPlace(Arc<EndpointShared>);
+
+impl Drop for TunnelPlace {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

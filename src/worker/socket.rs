@@ -31,6 +31,11 @@ impl ClientSocket {
         self.transport.poll_readable(cx)
     }
 
+    /// Has the connection end with a reset.
+    pub(crate) fn set_reset_on_drop(&self) {
+        self.transport.set_reset_on_drop();
+    }
+
     /// Writes as much as the socket takes at once.
     pub(crate) fn write_some(&mut self, bytes: &[u8]) {
         self.transport.write_some(bytes);
@@ -41,7 +46,7 @@ impl Drop for ClientSocket {
     fn drop(&mut self) {
         if self.client.is_ended_by_close() {
             // An orderly end would make a cut answer a complete one.
-            self.transport.set_reset_on_drop();
+            self.set_reset_on_drop();
         }
     }
 }
@@ -56,6 +61,11 @@ pub(crate) struct ClientIo {
 impl ClientIo {
     pub(crate) fn new(socket: ClientSocket, unread: Bytes) -> Self {
         Self { socket, unread }
+    }
+
+    /// Puts `read` before what is still to be read.
+    pub(crate) fn put_back(&mut self, read: Bytes) {
+        self.unread = if self.unread.is_empty() { read } else { [read, self.unread.clone()].concat().into() };
     }
 
     fn transport(&mut self) -> Pin<&mut Transport> {

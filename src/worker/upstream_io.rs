@@ -104,6 +104,16 @@ impl UpstreamIo {
         self.gathers.clone()
     }
 
+    /// Has the connection end with a reset.
+    pub(crate) fn set_reset_on_drop(&self) {
+        let stream = match &self.stream.transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
+        };
+        // Fails only for a socket that is gone.
+        let _ = stream.set_zero_linger();
+    }
+
     /// What has gone over the socket.
     pub(crate) fn traffic(&self) -> Arc<Traffic> {
         self.stream.traffic.clone()

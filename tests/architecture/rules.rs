@@ -34,10 +34,14 @@ const PURE: &[&str] = &["config", "error", "route", "balance", "translate", "eve
 const WORKER: &[(&str, &[&str])] = &[
     ("listener", &["crew", "downstream", "local", "proxy_protocol"]),
     ("proxy_protocol", &["local"]),
-    ("downstream", &["body", "client", "exchange", "forward", "handshake", "local", "socket"]),
+    ("downstream", &["body", "client", "exchange", "forward", "handshake", "local", "socket", "tunnel"]),
     ("handshake", &["client"]),
     ("socket", &["client"]),
-    ("forward", &["acquire", "body", "call", "client", "exchange", "respond"]),
+    ("forward", &["acquire", "upgrade", "body", "call", "client", "exchange", "respond"]),
+    (
+        "upgrade",
+        &["acquire", "body", "call", "client", "exchange", "exclusive", "http1", "mux", "routing", "stream", "tunnel"],
+    ),
     (
         "call",
         &[
@@ -56,8 +60,8 @@ const WORKER: &[(&str, &[&str])] = &[
     ),
     ("acquire", &["client", "exchange", "exclusive", "mux", "pool", "routing"]),
     ("respond", &["body", "client", "exchange"]),
-    ("tunnel", &["body", "client", "mux"]),
-    ("body", &["client", "event_stream", "exchange", "exclusive", "stream", "upload"]),
+    ("tunnel", &["client", "exchange", "exclusive", "local", "socket", "stream"]),
+    ("body", &["client", "event_stream", "exchange", "exclusive", "stream", "tunnel", "upload"]),
     ("upload", &["client", "mux"]),
     ("event_stream", &["client", "routing"]),
     ("stream", &["mux"]),

@@ -17,4 +17,5 @@ pub mod samples;
 pub mod scripted;
 pub mod tls;
 pub mod watched;
+pub mod websocket;
 pub mod wire;

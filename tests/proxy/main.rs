@@ -32,3 +32,4 @@ mod streams;
 mod timeouts;
 mod tls;
 mod translation;
+mod tunnels;

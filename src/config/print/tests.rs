@@ -154,6 +154,7 @@ prop_compose! {
         balance in select(vec![Balance::RoundRobin, Balance::LeastRequests]),
         (min_connections, more) in (0u32..100, 1u32..100),
         (max_streams_per_connection, max_pending) in (1u32..100, 0u32..1_000_000),
+        max_tunnel_connections in 0u32..=100_000,
         max_requests_per_connection in 1u32..=1_000_000_000,
         (pending_timeout, idle_timeout, connect_timeout) in (times(1), times(1), times(1)),
         (max_age, interval, timeout) in (of(times(1)), of(times(1)), times(1)),
@@ -178,6 +179,7 @@ prop_compose! {
                 min_connections,
                 max_connections: min_connections + more,
                 max_http1_connections: min_connections + more,
+                max_tunnel_connections,
                 max_streams_per_connection,
                 max_requests_per_connection,
                 max_pending,
@@ -315,6 +317,7 @@ upstreams:
     pool:
       min_connections: 0
       max_connections: 4
+      max_tunnel_connections: 1024
       max_streams_per_connection: 100
       max_requests_per_connection: 1000000000
       max_pending: 1024

@@ -112,6 +112,11 @@ impl StreamPermit {
         }
     }
 
+    /// Whether the peer takes extended CONNECT (RFC 8441 §3).
+    pub(crate) fn has_extended_connect(&self) -> bool {
+        self.mux.handle.borrow().is_extended_connect_protocol_enabled()
+    }
+
     /// The connection that the stream is on.
     pub(crate) fn link(&self) -> &Arc<LinkState> {
         &self.mux.state

@@ -83,6 +83,14 @@ impl Wire {
         }
     }
 
+    /// Whatever comes next, at least one byte; empty at the end of the stream.
+    pub async fn some(&mut self) -> Result<Bytes, Broken> {
+        if self.buffer.is_empty() {
+            self.fill().await?;
+        }
+        Ok(self.buffer.split().freeze())
+    }
+
     /// Reads to the end of the stream; the bytes are what came after the last message.
     pub async fn end(&mut self) -> Result<Bytes, Broken> {
         while self.fill().await? {}

@@ -5,6 +5,7 @@
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::SockRef;
 
 use crate::harness::watched::within;
@@ -54,6 +55,11 @@ impl RawClient {
             Ok(leftover) => assert!(leftover.is_empty(), "bytes before the end: {}", leftover.escape_ascii()),
             Err(broken) => assert_eq!(broken, Broken::Reset),
         }
+    }
+
+    /// Whatever comes next, at least one byte; empty at the end of the connection.
+    pub async fn some(&mut self) -> Result<Bytes, Broken> {
+        within("bytes", self.wire.some()).await
     }
 
     /// Everything until the end of the connection, as it came.

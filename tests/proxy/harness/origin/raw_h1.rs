@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::watched::within;
 use crate::harness::wire::{BodyReader, Broken, Head, Socket, Wire};
@@ -28,7 +28,14 @@ impl RawOrigin {
     pub async fn accept(&self) -> RawConnection {
         let (stream, _) = within("connection", self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        RawConnection { wire: Wire::new(Socket::Plain(stream)) }
+        RawConnection::new(stream)
+    }
+
+    /// As [`RawOrigin::accept`], for as long as it takes.
+    pub async fn accept_any_time(&self) -> RawConnection {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        RawConnection::new(stream)
     }
 
     /// Answers every request on every connection with `answer`, until the runtime ends.
@@ -36,7 +43,7 @@ impl RawOrigin {
         let address = self.address();
         tokio::spawn(async move {
             while let Ok((stream, _)) = self.listener.accept().await {
-                let mut connection = RawConnection { wire: Wire::new(Socket::Plain(stream)) };
+                let mut connection = RawConnection::new(stream);
                 tokio::spawn(async move {
                     while connection.request().await.is_ok() && connection.wire.write(answer).await.is_ok() {}
                 });
@@ -65,6 +72,10 @@ pub struct RawRequest {
 }
 
 impl RawConnection {
+    pub fn new(stream: TcpStream) -> Self {
+        Self { wire: Wire::new(Socket::Plain(stream)) }
+    }
+
     /// Reads one whole request; panics if it is cut or breaks RFC 9112.
     pub async fn expect_request(&mut self) -> RawRequest {
         within("request", self.request()).await.unwrap_or_else(|broken| panic!("no request: {broken:?}"))
@@ -79,6 +90,21 @@ impl RawConnection {
     pub async fn expect_body(&mut self, head: &Head) -> Bytes {
         let mut reader = BodyReader::new(head.request_framing().unwrap());
         within("request body", reader.all(&mut self.wire)).await.unwrap_or_else(|broken| panic!("no body: {broken:?}"))
+    }
+
+    /// Whatever comes next, at least one byte; empty at the end of the connection.
+    pub async fn some(&mut self) -> Result<Bytes, Broken> {
+        within("bytes", self.wire.some()).await
+    }
+
+    /// As [`RawConnection::some`], for as long as it takes.
+    pub async fn some_any_time(&mut self) -> Result<Bytes, Broken> {
+        self.wire.some().await
+    }
+
+    /// Ends our direction and goes on reading.
+    pub async fn shutdown_write(&mut self) {
+        self.wire.shutdown_write().await;
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -101,7 +127,7 @@ impl RawConnection {
         self.wire.abort();
     }
 
-    async fn request(&mut self) -> Result<RawRequest, Broken> {
+    pub async fn request(&mut self) -> Result<RawRequest, Broken> {
         let head = self.wire.head().await?;
         let mut reader = BodyReader::new(head.request_framing()?);
         let body = reader.all(&mut self.wire).await?;

@@ -1,0 +1,167 @@
+//! One end of a tunnel: a connection of HTTP/1.1 after its upgrade, or a stream of HTTP/2.
+//!
+//! Both are read piece by piece, written as far as they take it, and ended in one direction at a time. A stream's window
+//! is given back only for what the other end has taken, and its capacity is reserved only for data in hand.
+//!
+//! Lives on one worker. Knows no WebSocket. RFC 9113 §5.2, RFC 8441 §5.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::{Reason, SendStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::error::{DownstreamFault, Fault, UpstreamFault};
+use crate::worker::exclusive::ExclusivePermit;
+use crate::worker::socket::ClientIo;
+use crate::worker::stream::Stream;
+use crate::worker::upstream_io::UpstreamIo;
+
+/// Where bytes come from and go to.
+pub(crate) enum End {
+    /// The client's connection.
+    Client(ClientIo),
+    /// A connection to the service, which no other request will have.
+    Connection {
+        io: Box<UpstreamIo>,
+        /// Read together with the head.
+        unread: Bytes,
+        _permit: ExclusivePermit,
+    },
+    /// A stream to the service.
+    Stream { receiving: Stream, sending: SendStream<Bytes> },
+}
+
+impl End {
+    /// The next bytes, or `None` at the end of this direction.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
+        match self {
+            Self::Client(io) => poll_read(io, cx).map_err(|_| DownstreamFault::ClientGone.into()),
+            Self::Connection { unread, .. } if !unread.is_empty() => Poll::Ready(Ok(Some(std::mem::take(unread)))),
+            Self::Connection { io, .. } => poll_read(&mut **io, cx).map_err(|_| UpstreamFault::BodyCut.into()),
+            Self::Stream { receiving, .. } => loop {
+                let Some(body) = receiving.body() else { return Poll::Ready(Ok(None)) };
+                match ready!(body.poll_data(cx)) {
+                    Some(Ok(data)) if data.is_empty() => {}
+                    Some(Ok(data)) => return Poll::Ready(Ok(Some(data))),
+                    // The service wants no more, and has said all.
+                    Some(Err(error)) if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) => {
+                        return Poll::Ready(Ok(None));
+                    }
+                    Some(Err(error)) => {
+                        receiving.fail(&error);
+                        return Poll::Ready(Err(UpstreamFault::BodyCut.into()));
+                    }
+                    // Trailers mean nothing in a tunnel.
+                    None => return Poll::Ready(Ok(None)),
+                }
+            },
+        }
+    }
+
+    /// The other end has taken so many of the bytes that were read.
+    pub(super) fn taken(&mut self, bytes: usize) {
+        if let Self::Stream { receiving, .. } = self
+            && let Some(body) = receiving.body()
+        {
+            // Fails only for a stream that is gone, which the next poll tells.
+            _ = body.flow_control().release_capacity(bytes);
+        }
+    }
+
+    /// Writes some of `chunk`; how much.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, chunk: &Bytes) -> Poll<Result<usize, Fault>> {
+        match self {
+            Self::Client(io) => Pin::new(io).poll_write(cx, chunk).map_err(|_| DownstreamFault::ClientGone.into()),
+            Self::Connection { io, .. } => {
+                Pin::new(&mut **io).poll_write(cx, chunk).map_err(|_| UpstreamFault::BodyCut.into())
+            }
+            Self::Stream { receiving, sending } => {
+                sending.reserve_capacity(chunk.len());
+                let capacity = loop {
+                    match sending.capacity() {
+                        0 => match ready!(sending.poll_capacity(cx)) {
+                            Some(Ok(_)) => {}
+                            Some(Err(_)) | None => return Poll::Ready(drop_unwanted(sending, cx, chunk)),
+                        },
+                        capacity => break capacity,
+                    }
+                };
+                let part = chunk.slice(..capacity.min(chunk.len()));
+                let bytes = part.len();
+                if sending.send_data(part, false).is_err() {
+                    return Poll::Ready(drop_unwanted(sending, cx, chunk));
+                }
+                receiving.permit().link().set_unwritten();
+                Poll::Ready(Ok(bytes))
+            }
+        }
+    }
+
+    /// Ready when what was written is on its way.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        match self {
+            Self::Client(io) => Pin::new(io).poll_flush(cx).map_err(|_| DownstreamFault::ClientGone.into()),
+            Self::Connection { io, .. } => {
+                Pin::new(&mut **io).poll_flush(cx).map_err(|_| UpstreamFault::BodyCut.into())
+            }
+            Self::Stream { .. } => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Ends the direction towards this end. Not to be called again once it is ready.
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        match self {
+            Self::Client(io) => Pin::new(io).poll_shutdown(cx).map_err(|_| DownstreamFault::ClientGone.into()),
+            Self::Connection { io, .. } => {
+                Pin::new(&mut **io).poll_shutdown(cx).map_err(|_| UpstreamFault::BodyCut.into())
+            }
+            Self::Stream { receiving, sending } => {
+                receiving.permit().link().set_unwritten();
+                // Fails for a stream that the service has reset: it wants no more.
+                _ = sending.send_data(Bytes::new(), true);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Ready when this end takes nothing any more, though nobody has tried to give it something.
+    pub(super) fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        let Self::Stream { sending, .. } = self else { return Poll::Pending };
+        match ready!(sending.poll_reset(cx)) {
+            // What it still has to say can be read.
+            Ok(Reason::NO_ERROR) => Poll::Pending,
+            Ok(_) | Err(_) => Poll::Ready(UpstreamFault::BodyCut.into()),
+        }
+    }
+
+    /// Has a connection end with a reset when it is dropped, so that nobody takes the end for an orderly one. A stream
+    /// does so by itself.
+    pub(super) fn set_reset_on_drop(&self) {
+        match self {
+            Self::Client(io) => io.socket.set_reset_on_drop(),
+            Self::Connection { io, .. } => io.set_reset_on_drop(),
+            Self::Stream { .. } => {}
+        }
+    }
+}
+
+/// A stream does not take `chunk`: that is no fault if the service has said that it wants no more (RFC 9113 §8.1).
+fn drop_unwanted(sending: &mut SendStream<Bytes>, cx: &mut Context<'_>, chunk: &Bytes) -> Result<usize, Fault> {
+    match sending.poll_reset(cx) {
+        Poll::Ready(Ok(Reason::NO_ERROR)) => Ok(chunk.len()),
+        _ => Err(UpstreamFault::BodyCut.into()),
+    }
+}
+
+/// Reads what is there into memory that is not held while nothing comes.
+fn poll_read(io: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    let mut bytes = BytesMut::with_capacity(CHUNK_BYTES);
+    ready!(pin!(io.read_buf(&mut bytes)).poll(cx))?;
+    Poll::Ready(Ok(bytes.has_remaining().then(|| bytes.freeze())))
+}
+
+/// As much is held in each direction of a tunnel, and only while the other end does not take it.
+const CHUNK_BYTES: usize = 16 * 1024;
