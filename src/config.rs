@@ -246,6 +246,14 @@ pub struct Upstream {
     pub retry_budget: RetryBudget,
 }
 
+impl Upstream {
+    /// Whether any of its endpoints is spoken to over TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.protocol.is_tls())
+    }
+}
+
 /// The tries that routes may add to the requests of the last 10 s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryBudget {

@@ -6,7 +6,9 @@
 
 pub mod admin;
 mod reload;
+mod renewal;
 mod sockets;
+mod watch;
 
 pub use reload::targets;
 
@@ -21,7 +23,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+
+use watch::Watch;
 
 use crate::access_log::{self, AccessSink, Writer};
 use crate::config::{Config, Workers};
@@ -109,6 +113,8 @@ enum Ask {
     Drain,
     Stop,
     Reload(Option<oneshot::Sender<Result<String, String>>>),
+    /// Files with certificates may have changed.
+    Renew,
 }
 
 /// What control knows; read by the admin server, written by the control thread.
@@ -134,6 +140,8 @@ struct Applied {
     writers: Vec<JoinHandle<()>>,
     /// How the endpoints of an upstream are spoken to, by its name, where they speak TLS.
     client_tls: BTreeMap<String, Arc<ClientTls>>,
+    /// Why changed files were not taken, by whose they are, so that it is told once.
+    refused: BTreeMap<String, String>,
 }
 
 impl Applied {
@@ -388,19 +396,43 @@ pub fn lone_worker(config: &Config) -> Result<(LoneWorker, SocketAddr), StartErr
 
 /// Does what it is asked until the process has drained; tells how many connections were cut.
 async fn run(control: &Arc<Control>, mut inbox: UnboundedReceiver<Ask>) -> u32 {
-    while let Some(ask) = inbox.recv().await {
+    let changed = Arc::new(Notify::new());
+    let mut watch = Watch::new(changed.clone());
+    watch.follow(renewal::files(&control.applied().config));
+    // They may have changed since they were read.
+    changed.notify_one();
+    let asks = control.asks.clone();
+    tokio::spawn(async move {
+        loop {
+            watch::settled(&changed).await;
+            let _ = asks.send(Ask::Renew);
+        }
+    });
+    loop {
+        let ask = match watch.look_interval() {
+            None => inbox.recv().await,
+            Some(interval) => match tokio::time::timeout(interval, inbox.recv()).await {
+                Ok(ask) => ask,
+                Err(_) => Some(Ask::Renew),
+            },
+        };
+        let Some(ask) = ask else { return 0 };
         match ask {
             Ask::Reload(reply) => {
                 let reloaded = reload::reload(control);
+                watch.follow(renewal::files(&control.applied().config));
                 if let Some(reply) = reply {
                     let _ = reply.send(reloaded);
                 }
+            }
+            Ask::Renew => {
+                watch.follow(renewal::files(&control.applied().config));
+                renewal::renew(control);
             }
             Ask::Drain => return drain(control, &mut inbox).await,
             Ask::Stop => return control.crew.connections(),
         }
     }
-    0
 }
 
 /// Not ready, a delay for the load balancer to notice, then no new connections, then the end of those that run.

@@ -6,7 +6,7 @@
 mod client;
 mod server;
 
-pub use client::{ClientTls, connector, handshake_fault};
+pub use client::{ClientTls, connector, explained, handshake_fault, refusal_in};
 pub use server::{CertificateEnd, HANDSHAKE_FAILURES, ServerTls, handshake_failure};
 
 use std::collections::hash_map::DefaultHasher;

@@ -229,8 +229,7 @@ fn check_pool(upstream: &Upstream, marks: &UpstreamMarks, cx: &mut Decoder<'_>) 
 
 fn check_tls(upstream: &Upstream, marks: &UpstreamMarks, files: Files<'_>, cx: &mut Decoder<'_>) {
     let name = &upstream.name;
-    let has_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol.is_tls());
-    if let Some(span) = marks.tls.filter(|_| marks.has_endpoints && !has_tls) {
+    if let Some(span) = marks.tls.filter(|_| marks.has_endpoints && !upstream.has_tls()) {
         let message = format!("upstreams.{name}.tls: no endpoint of `{name}` uses TLS");
         cx.note(span, Diagnostic::error(message).label("write an endpoint as h2:// or https://, or remove tls"));
     }

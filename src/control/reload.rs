@@ -129,7 +129,20 @@ impl Plan {
             sink: self.sink,
             writers,
             client_tls: self.client_tls,
+            refused: BTreeMap::new(),
         }
+    }
+
+    /// Whether files hold something else than they did under the same names.
+    fn is_renewal(&self, before: &Applied) -> bool {
+        let is_changed = |(key, listener): (&ListenerKey, &Arc<ListenerShared>)| {
+            let before = before.listeners.get(key).filter(|before| before.settings.tls == listener.settings.tls);
+            before.is_some_and(|before| !is_same_arc(before.tls.as_ref(), listener.tls.as_ref()))
+        };
+        let is_other = |(name, tls): (&String, &Arc<ClientTls>)| {
+            before.client_tls.get(name).is_some_and(|before| !Arc::ptr_eq(before, tls))
+        };
+        self.listeners.iter().any(is_changed) || self.client_tls.iter().any(is_other)
     }
 }
 
@@ -151,13 +164,14 @@ fn try_reload(control: &Control) -> Result<String, String> {
     let before = applied.config.clone();
     let plan =
         Plan::new(&config, Some(&applied), control.registry().workers().len()).map_err(|error| error.to_string())?;
+    let is_renewal = plan.is_renewal(&applied);
     let next = plan.apply(&config, &control.crew, Some(&mut applied));
     *applied = next;
-    Ok(change(&before, &config))
+    Ok(change(&before, &config, is_renewal))
 }
 
 /// One line about what differs.
-fn change(before: &Config, after: &Config) -> String {
+fn change(before: &Config, after: &Config, is_renewal: bool) -> String {
     let mut parts = Vec::new();
     let mut note = |is_changed: bool, what: &str| {
         if is_changed {
@@ -167,6 +181,7 @@ fn change(before: &Config, after: &Config) -> String {
     note(before.listeners != after.listeners, "listeners");
     note(before.routes != after.routes, "routes");
     note(before.upstreams != after.upstreams, "upstreams");
+    note(is_renewal, "certificates");
     note(before.logs != after.logs, "logs");
     note(before.shutdown != after.shutdown, "shutdown");
     note(before.admin != after.admin, "admin (needs a restart)");
@@ -181,7 +196,7 @@ fn bind(listener: &Listener, before: Option<&Applied>, workers: usize) -> Result
     sockets::bind_shared(&what, listener.address, workers, is_ours)
 }
 
-fn upstream_snapshot(
+pub(super) fn upstream_snapshot(
     upstream: &Upstream,
     client_tls: Option<&Arc<ClientTls>>,
     before: Option<&Applied>,
@@ -230,14 +245,13 @@ pub fn targets(config: &Config) -> Result<Vec<Target>, StartError> {
 }
 
 /// The TLS settings that the endpoints of `upstream` share; `None` if none of them uses TLS.
-fn client_tls(upstream: &Upstream) -> Result<Option<ClientTls>, StartError> {
-    let is_tls = upstream.endpoints.iter().any(|endpoint| endpoint.protocol.is_tls());
-    let client_tls = is_tls.then(|| ClientTls::new(&upstream.tls)).transpose();
+pub(super) fn client_tls(upstream: &Upstream) -> Result<Option<ClientTls>, StartError> {
+    let client_tls = upstream.has_tls().then(|| ClientTls::new(&upstream.tls)).transpose();
     client_tls.map_err(|why| StartError::Tls { what: format!("upstreams.{}", upstream.name), why })
 }
 
 /// The certificates of `listener`; `None` if its clients speak in the clear.
-fn server_tls(listener: &Listener) -> Result<Option<ServerTls>, StartError> {
+pub(super) fn server_tls(listener: &Listener) -> Result<Option<ServerTls>, StartError> {
     let server_tls = listener.tls.as_ref().map(ServerTls::new).transpose();
     server_tls.map_err(|why| StartError::Tls { what: format!("listener {}", listener.name), why })
 }

@@ -135,21 +135,38 @@ fn bare(name: &str) -> &str {
     inner.trim_matches(['"', ')'])
 }
 
+/// An error of a connection after its handshake, with the refusal in words if it is one: in TLS 1.3 a service looks at the
+/// client's certificate when the client takes the handshake for finished.
+pub fn explained(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::AlertReceived(alert)) if let Some(cause) = refusal(*alert) => {
+            io::Error::new(error.kind(), cause)
+        }
+        _ => error,
+    }
+}
+
+/// Why a service has refused this connection, if `error` comes from [`explained`]; h2 keeps no more than its words.
+pub fn refusal_in(error: &io::Error) -> Option<&'static str> {
+    let said = error.get_ref()?.to_string();
+    [NONE_SHOWN, NOT_ACCEPTED].into_iter().find(|cause| said == **cause)
+}
+
 /// What a service means that does not take our certificate, or wants one (RFC 8446 §6.2).
 fn refusal(alert: AlertDescription) -> Option<&'static str> {
     match alert {
-        AlertDescription::CertificateRequired => {
-            Some("it wants a client certificate: give one as upstreams.*.tls.client_cert and client_key")
-        }
+        AlertDescription::CertificateRequired => Some(NONE_SHOWN),
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateRevoked
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
-        | AlertDescription::AccessDenied => {
-            Some("it does not accept our client certificate: check upstreams.*.tls.client_cert")
-        }
+        | AlertDescription::AccessDenied => Some(NOT_ACCEPTED),
         _ => None,
     }
 }
+
+const NONE_SHOWN: &str = "it wants a client certificate: give one as upstreams.*.tls.client_cert and client_key";
+const NOT_ACCEPTED: &str = "it does not accept our client certificate: check upstreams.*.tls.client_cert";

@@ -140,11 +140,11 @@ impl Target {
     pub async fn dial_http2(&self, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, DialFailure> {
         let (io, end) = self.open(true).await?;
         let shaken = timeout_at(end, self.handshake(io, metrics)).await;
-        let fault = match shaken.unwrap_or(Err(UpstreamFault::ConnectTimeout)) {
+        let failure = match shaken.unwrap_or(Err(UpstreamFault::ConnectTimeout.into())) {
             Ok(link) => return Ok(link),
-            Err(fault) => fault,
+            Err(failure) => failure,
         };
-        let failure = DialFailure::from(fault);
+        let fault = failure.fault;
         if fault != UpstreamFault::NotHttp2 && self.endpoint.protocol == Protocol::Http && self.answers_http1().await {
             let cause = "it does not understand the HTTP/2 preface, and answers HTTP/1.1".to_owned();
             return Err(DialFailure { fault: UpstreamFault::NotHttp2, cause: Some(cause), ..failure });
@@ -154,14 +154,31 @@ impl Target {
 
     /// Whether the service answers a request that asks for nothing (RFC 9110 §9.3.7), within the connect timeout.
     async fn answers_http1(&self) -> bool {
-        let Ok((mut io, end)) = self.open(false).await else { return false };
+        let Ok((io, end)) = self.open(false).await else { return false };
+        matches!(self.ask_http1(io, end).await, Ok(true))
+    }
+
+    /// As [`Target::dial_http1`], and asks: what TLS 1.3 refuses is only seen then.
+    pub(crate) async fn try_http1(&self) -> Result<(), DialFailure> {
+        let io = self.dial_http1().await?;
+        if self.tls.is_some()
+            && let Err(error) = self.ask_http1(io, Instant::now() + self.connect_timeout).await
+            && let Some(cause) = tls::refusal_in(&error)
+        {
+            return Err(DialFailure::because(UpstreamFault::TlsFailed, cause));
+        }
+        Ok(())
+    }
+
+    async fn ask_http1(&self, mut io: UpstreamIo, end: Instant) -> io::Result<bool> {
         let request = format!("OPTIONS * HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.endpoint.authority());
         let mut answer = [0; HTTP1_ANSWER.len()];
         let asking = async {
             io.write_all(request.as_bytes()).await?;
             io.read_exact(&mut answer).await
         };
-        matches!(timeout_at(end, asking).await, Ok(Ok(_))) && answer == *HTTP1_ANSWER
+        timeout_at(end, asking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        Ok(answer == *HTTP1_ANSWER)
     }
 
     /// Resolves, then connects within the connect timeout.
@@ -175,7 +192,7 @@ impl Target {
         })
     }
 
-    async fn handshake(&self, io: UpstreamIo, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, UpstreamFault> {
+    async fn handshake(&self, io: UpstreamIo, metrics: &Arc<EndpointMetrics>) -> Result<PooledLink, DialFailure> {
         let seen = io.first_bytes();
         let (gathers, traffic) = (io.gathers(), io.traffic());
         let connection_window = u64::from(self.streams_max) * u64::from(self.stream_window_bytes);
@@ -192,19 +209,21 @@ impl Target {
         let not_http2 = |error: &h2::Error| {
             tracing::debug!(endpoint = %self.endpoint, %error, "no HTTP/2 handshake");
             if is_http1() {
-                UpstreamFault::NotHttp2
+                UpstreamFault::NotHttp2.into()
+            } else if let Some(cause) = error.get_io().and_then(tls::refusal_in) {
+                DialFailure::because(UpstreamFault::TlsFailed, cause)
             } else if error.is_io() {
-                UpstreamFault::ConnectionLost
+                UpstreamFault::ConnectionLost.into()
             } else {
-                UpstreamFault::MalformedResponse
+                UpstreamFault::MalformedResponse.into()
             }
         };
         let (handle, mut connection): (SendRequest<Bytes>, Connection<UpstreamIo, Bytes>) =
             handshake.await.map_err(|error| not_http2(&error))?;
         let state = LinkState::new(traffic, self.requests_max);
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-            Poll::Ready(Ok(())) if is_http1() => Poll::Ready(Err(UpstreamFault::NotHttp2)),
-            Poll::Ready(Ok(())) => Poll::Ready(Err(UpstreamFault::ConnectionLost)),
+            Poll::Ready(Ok(())) if is_http1() => Poll::Ready(Err(UpstreamFault::NotHttp2.into())),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(UpstreamFault::ConnectionLost.into())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(not_http2(&error))),
             Poll::Pending if connection.max_concurrent_send_streams() != LIMIT_UNKNOWN => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,

@@ -64,7 +64,7 @@ impl Target {
             }
             start = Instant::now();
         }
-        self.dial_http1().await.map_err(failed)?;
+        self.try_http1().await.map_err(failed)?;
         let took = start.elapsed();
         if protocol != Protocol::Http1 {
             return Ok(ProbeReport { took, speaks: Protocol::Http1, settings: None });

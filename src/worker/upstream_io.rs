@@ -18,8 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::tls;
 
 /// Up to eight bytes with which a peer began.
 pub(crate) type FirstBytes = Arc<Mutex<Vec<u8>>>;
@@ -201,7 +204,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(tls::explained),
         }
     }
 }
@@ -210,7 +213,10 @@ impl Stream {
     fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let (polled, is_atomic) = match &mut self.transport {
             Transport::Tcp(stream) => (Pin::new(stream).poll_write_vectored(cx, bufs), true),
-            Transport::Tls(stream) => (Pin::new(stream).poll_write_vectored(cx, bufs), false),
+            Transport::Tls(stream) => {
+                let polled = Pin::new(&mut *stream).poll_write_vectored(cx, bufs);
+                (polled.map_err(|error| explained(stream, error)), false)
+            }
         };
         // What TCP refuses has gone nowhere; TLS may have sent a first record of what it then fails to send whole.
         if matches!(polled, Poll::Ready(Ok(_))) || !is_atomic {
@@ -222,7 +228,10 @@ impl Stream {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => {
+                let polled = Pin::new(&mut *stream).poll_flush(cx);
+                polled.map_err(|error| explained(stream, error))
+            }
         }
     }
 
@@ -232,6 +241,21 @@ impl Stream {
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+}
+
+/// Why a write has failed: a peer that refuses us says so before it closes, and that waits to be read.
+fn explained(stream: &mut tokio_rustls::client::TlsStream<TcpStream>, error: io::Error) -> io::Error {
+    let (tcp, session) = stream.get_mut();
+    // Asked directly, because the runtime may not have heard yet that something has come. What comes for h2 or hyper
+    // stays in the session.
+    let socket = SockRef::from(&*tcp);
+    while let Ok(1..) = session.read_tls(&mut &*socket) {
+        if let Err(alert) = session.process_new_packets() {
+            let alert = tls::explained(io::Error::new(io::ErrorKind::InvalidData, alert));
+            return if tls::refusal_in(&alert).is_some() { alert } else { error };
+        }
+    }
+    error
 }
 
 impl AsyncRead for UpstreamIo {

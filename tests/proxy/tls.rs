@@ -5,7 +5,9 @@
 mod clients;
 mod handshake;
 mod names;
+mod renewal;
 mod traffic;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +25,7 @@ struct Serving {
     origin: Origin,
     /// The first certificate.
     identity: Identity,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Starts one with the certificate `one`, and more keys in the listener's `tls` and in the listener.
@@ -37,7 +39,7 @@ fn serving(tls: &str, listener: &str) -> Serving {
 fn serving_from(folder: TempDir, identity: Identity, names: &[&str], tls: &str, listener: &str) -> Serving {
     let origin = origin::h2().start();
     let proxy = proxy::with(&yaml(folder.path(), names, tls, listener, &origin));
-    Serving { proxy, origin, identity, _folder: folder }
+    Serving { proxy, origin, identity, folder }
 }
 
 fn yaml(folder: &Path, names: &[&str], tls: &str, listener: &str, origin: &Origin) -> String {

@@ -92,6 +92,12 @@ impl Builder {
     }
 
     /// `SETTINGS_MAX_CONCURRENT_STREAMS` of every connection. For a limit that changes use [`super::scripted`].
+    /// Over TLS by this configuration.
+    pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
     pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
         self.options.max_concurrent_streams = Some(streams);
         self

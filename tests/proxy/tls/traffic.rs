@@ -1,10 +1,16 @@
 //! What is the same under TLS as in the clear: bodies, pipelining, parking, leaving, the slow and the cut.
 
+use std::time::Duration;
+
 use http::Request;
 
 use super::{Serving, serving};
+use crate::harness::binary::Binary;
 use crate::harness::client::{self, Client};
 use crate::harness::origin::log::Ending;
+use crate::harness::tls::Identity;
+use crate::harness::watched::BOUND;
+use crate::harness::{origin, process, proxy};
 
 #[tokio::test]
 async fn bodies_of_every_size_pass_both_ways_and_the_service_hears_of_https() {
@@ -129,17 +135,57 @@ async fn a_part_of_a_head_is_answered_408() {
     serving.proxy.expect_fault("head_timeout").await;
 }
 
+#[tokio::test]
+#[ignore = "two thousand handshakes: `make test` runs it in release mode"]
+async fn an_idle_client_over_tls_costs_less_than_twelve_kibibytes_and_is_answered() {
+    const CLIENTS: u64 = 2_000;
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let (identity, folder) = (Identity::new(), tempfile::tempdir().unwrap());
+    identity.store(folder.path(), "one");
+    let origin = origin::h2().compact_log().start();
+    let address = origin::ReservedAddress::new().address();
+    let yaml = super::yaml(folder.path(), &["one"], "", "", &origin).replace("127.0.0.1:0", &address.to_string());
+    let file = folder.path().join("trunkline.yaml");
+    std::fs::write(&file, yaml).unwrap();
+    let proxy = Binary::start(&["run", "-c", file.to_str().unwrap()], address).await;
+    let connector = identity.connector(&[]);
+    for _ in 0..100 {
+        client::h1_tls(address, &connector).await.get("/bytes/65").await;
+    }
+    let before = process::resident_bytes_of(proxy.id());
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = client::h1_tls(address, &connector).await;
+        assert_eq!(client.get("/bytes/65").await.status(), 200);
+        clients.push(client);
+    }
+    // What is parked last is let go a moment later; what it has held goes back to the system after that.
+    let mut per_client = u64::MAX;
+    let settled = async {
+        while per_client >= 12 * 1024 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            per_client = process::resident_bytes_of(proxy.id()).saturating_sub(before) / CLIENTS;
+        }
+    };
+    let is_settled = tokio::time::timeout(BOUND, settled).await.is_ok();
+    eprintln!("{per_client} bytes per idle client over TLS");
+    assert!(is_settled, "{per_client} bytes per idle client over TLS");
+    for client in &mut clients {
+        assert_eq!(client.get("/bytes/65").await.status(), 200);
+    }
+}
+
 async fn client(serving: &Serving) -> Client {
     client::h1_tls(serving.proxy.address(), &serving.identity.connector(&[])).await
 }
 
 /// As [`serving`], with these keys in the one route.
 fn routed(route: &str) -> Serving {
-    let identity = crate::harness::tls::Identity::new();
+    let identity = Identity::new();
     let folder = tempfile::tempdir().unwrap();
     identity.store(folder.path(), "one");
-    let origin = crate::harness::origin::h2().start();
+    let origin = origin::h2().start();
     let yaml = super::yaml(folder.path(), &["one"], "", "", &origin);
-    let proxy = crate::harness::proxy::with(&format!("{yaml}routes: [{{ upstream: up, {route} }}]\n"));
-    Serving { proxy, origin, identity, _folder: folder }
+    let proxy = proxy::with(&format!("{yaml}routes: [{{ upstream: up, {route} }}]\n"));
+    Serving { proxy, origin, identity, folder }
 }

@@ -1,0 +1,184 @@
+//! Files that change while the proxy runs: what is new is used by the next handshake, what is wrong is kept out.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::{Serving, serving, serving_from, yaml};
+use crate::harness::proxy::Proxy;
+use crate::harness::tls::Identity;
+use crate::harness::watched::BOUND;
+use crate::harness::{client, origin, proxy, said};
+
+#[tokio::test]
+async fn certificates_rotated_under_handshakes_fail_none_of_them() {
+    const ROUNDS: u32 = 8;
+    let authority = Arc::new(Identity::named("authority"));
+    let folder = tempfile::tempdir().unwrap();
+    authority.issue(&["localhost"]).store(folder.path(), "one");
+    let serving = serving_from(folder, Identity::new(), &["one"], "", "");
+    let (is_over, handshakes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let (authority, is_over, handshakes) = (authority.clone(), is_over.clone(), handshakes.clone());
+        let address = serving.proxy.address();
+        clients.push(tokio::spawn(async move {
+            let connector = authority.connector(&[]);
+            while !is_over.load(Ordering::Relaxed) {
+                let mut client = client::h1_tls(address, &connector).await;
+                assert_eq!(client.get("/status/200").await.status(), 200);
+                handshakes.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    for _ in 0..ROUNDS {
+        let next = authority.issue(&["localhost"]);
+        next.store(serving.folder.path(), "one");
+        shows(&serving.proxy, &authority, &next).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(handshakes.load(Ordering::Relaxed) >= ROUNDS);
+    assert!(serving.proxy.counts().tls_handshake_failures.is_empty());
+}
+
+/// As Kubernetes does it with the files of a secret.
+#[tokio::test]
+async fn a_swapped_link_on_the_way_to_the_files_is_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (Identity::new(), Identity::new());
+    for (identity, version) in [(&first, "..1"), (&second, "..2")] {
+        std::fs::create_dir(folder.path().join(version)).unwrap();
+        identity.store(&folder.path().join(version), "one");
+    }
+    symlink("..1", folder.path().join("..data")).unwrap();
+    for name in ["one.crt", "one.key"] {
+        symlink(Path::new("..data").join(name), folder.path().join(name)).unwrap();
+    }
+    let serving = serving_from(folder, first, &["one"], "", "");
+    shows(&serving.proxy, &serving.identity, &serving.identity).await;
+    symlink("..2", serving.folder.path().join("..data_tmp")).unwrap();
+    std::fs::rename(serving.folder.path().join("..data_tmp"), serving.folder.path().join("..data")).unwrap();
+    shows(&serving.proxy, &second, &second).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_runs_stays_when_the_certificate_is_replaced() {
+    let serving = serving("", "");
+    let mut running = client::h1_tls(serving.proxy.address(), &serving.identity.connector(&[])).await;
+    assert_eq!(running.get("/status/200").await.status(), 200);
+    let next = Identity::new();
+    next.store(serving.folder.path(), "one");
+    shows(&serving.proxy, &next, &next).await;
+    assert_eq!(running.get("/status/200").await.status(), 200);
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_kept_out_and_told_and_good_ones_taken_afterwards() {
+    let serving = serving("", "");
+    let next = Identity::new();
+    let path = serving.folder.path().join("one.crt");
+    std::fs::write(&path, "nonsense").unwrap();
+    said::line(&[&path.display().to_string(), "ERROR", "certificates not renewed", "holds no certificate"]).await;
+    shows(&serving.proxy, &serving.identity, &serving.identity).await;
+    assert!(serving.proxy.metrics().await.sum("trunkline_config_last_reload_success", &[]) > 0.5);
+    assert_eq!(serving.proxy.admin_get("/readyz").await.status(), 200);
+    // The certificate alone is not the key's.
+    std::fs::write(&path, &next.certificate_pem).unwrap();
+    let key = serving.folder.path().join("one.key");
+    said::line(&[&key.display().to_string(), "ERROR", "certificates not renewed", "is not the key"]).await;
+    next.store(serving.folder.path(), "one");
+    shows(&serving.proxy, &next, &next).await;
+    assert_eq!(said::lines(&path.display().to_string()).len(), 1);
+}
+
+#[tokio::test]
+async fn another_ca_of_the_clients_lets_others_in() {
+    let (old, new) = (Identity::named("old"), Identity::named("new"));
+    let folder = tempfile::tempdir().unwrap();
+    let identity = Identity::new();
+    identity.store(folder.path(), "one");
+    let (ca, _) = old.store(folder.path(), "ca");
+    let serving = serving_from(folder, identity, &["one"], &format!("client_ca: {},", ca.display()), "");
+    let (leaving, coming) = (old.issue(&["a"]), new.issue(&["b"]));
+    assert!(is_served(&serving, &leaving).await);
+    assert!(!is_served(&serving, &coming).await);
+    std::fs::write(&ca, &new.certificate_pem).unwrap();
+    let changed = async { while !is_served(&serving, &coming).await {} };
+    tokio::time::timeout(BOUND, changed).await.unwrap();
+    assert!(!is_served(&serving, &leaving).await);
+}
+
+#[tokio::test]
+async fn a_reload_reads_the_files_again() {
+    let serving = serving("", "");
+    let next = Identity::new();
+    next.store(serving.folder.path(), "one");
+    let same = yaml(serving.folder.path(), &["one"], "", "", &serving.origin);
+    serving.proxy.reload(&same).await.unwrap();
+    // At once, whether the change had been noticed before or not.
+    let client = client::raw_tls(serving.proxy.address(), &next.connector(&[])).await;
+    assert_eq!(client.socket().peer_certificate(), Some(next.certificate()));
+}
+
+#[tokio::test]
+async fn a_reload_refuses_files_that_cannot_be_used() {
+    let serving = serving("", "");
+    std::fs::remove_file(serving.folder.path().join("one.key")).unwrap();
+    let same = yaml(serving.folder.path(), &["one"], "", "", &serving.origin);
+    let why = serving.proxy.reload(&same).await.unwrap_err();
+    assert!(why.contains("listeners[0].tls.certificates[0].key") && why.contains("cannot be read"), "{why}");
+    shows(&serving.proxy, &serving.identity, &serving.identity).await;
+}
+
+#[tokio::test]
+async fn another_ca_of_an_upstream_is_taken_for_its_next_connections() {
+    let (old, new) = (Identity::named("old"), Identity::new());
+    let origin = origin::h2_tls(&new, &["h2"]).start();
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, _) = old.store(folder.path(), "ca");
+    let endpoint = format!("h2://localhost:{}", origin.address().port());
+    let proxy = proxy::with(&format!(
+        "upstreams: {{ up: {{ endpoints: [\"{endpoint}\"], tls: {{ ca: {} }} }} }}",
+        ca.display()
+    ));
+    let mut client = client::h1(proxy.address()).await;
+    assert_eq!(client.get("/status/200").await.status(), 502);
+    std::fs::write(&ca, &new.certificate_pem).unwrap();
+    let changed = async { while client.get("/status/200").await.status() != 200 {} };
+    tokio::time::timeout(BOUND, changed).await.unwrap();
+    assert_eq!(proxy.control().config().1, 1);
+}
+
+/// Waits until a new client of `authority` is shown this certificate.
+async fn shows(proxy: &Proxy, authority: &Identity, identity: &Identity) {
+    let connector = authority.connector(&[]);
+    let shown = async {
+        loop {
+            // A client that does not trust what it is shown fails until it is another one.
+            if let Ok(client) = client::try_h1_tls(proxy.address(), &connector, "localhost").await {
+                let mut client = client;
+                if client.get("/status/200").await.status() == 200
+                    && client.into_raw().socket().peer_certificate() == Some(identity.certificate())
+                {
+                    return;
+                }
+            }
+            // Between looks, not for an effect: the next one decides.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, shown).await.expect("the certificate is shown in time");
+}
+
+async fn is_served(serving: &Serving, as_client: &Identity) -> bool {
+    let connector = serving.identity.connector_as(as_client);
+    let Ok(client) = client::try_h1_tls(serving.proxy.address(), &connector, "localhost").await else { return false };
+    let mut client = client.into_raw();
+    client.send("GET /status/200 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client.response_to("GET").await.is_ok()
+}
