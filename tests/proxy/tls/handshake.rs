@@ -1,5 +1,10 @@
 //! Clients that come with something else than a handshake, or with half of one.
 
+use http::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
 use super::{expect_failure, serving};
 use crate::harness::client;
 
@@ -66,16 +71,47 @@ async fn a_client_that_leaves_in_the_middle_is_counted_and_one_that_only_looks_i
 }
 
 #[tokio::test]
-async fn a_drain_lets_a_client_finish_its_handshake_and_its_request() {
+async fn a_drain_closes_who_has_not_begun_and_lets_finish_who_is_served() {
     let mut serving = serving("", "");
-    let client = client::raw(serving.proxy.address()).await;
+    let mut silent = client::raw(serving.proxy.address()).await;
     serving.proxy.wait_for(|counts| counts.downstream_parked == 1).await;
     let mut served = client::h1_tls(serving.proxy.address(), &serving.identity.connector(&[])).await;
-    served.start(&http::Request::get("/delay/300").body(()).unwrap(), false).await.unwrap();
+    served.start(&Request::get("/delay/300").body(()).unwrap(), false).await.unwrap();
     serving.origin.wait_for(|log| log.requests.len() == 1).await;
     serving.proxy.drain();
+    silent.expect_close().await;
     assert_eq!(served.head().await.unwrap().status(), Ok(200));
     assert_eq!(&*served.body().await.unwrap(), b"slow");
-    drop(client);
+    assert_eq!(serving.proxy.join().await.cut_connections, 0);
+}
+
+#[tokio::test]
+async fn a_drain_lets_a_handshake_finish_that_has_begun() {
+    let mut serving = serving("", "");
+    let proxy = serving.proxy.address();
+    // Between client and proxy, to hold the handshake up after its first bytes.
+    let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = between.local_addr().unwrap();
+    let (goes_on, wait) = oneshot::channel();
+    tokio::spawn(async move {
+        let (mut client, _) = between.accept().await.unwrap();
+        let mut server = TcpStream::connect(proxy).await.unwrap();
+        let mut first = [0; 10];
+        client.read_exact(&mut first).await.unwrap();
+        server.write_all(&first).await.unwrap();
+        wait.await.unwrap();
+        _ = copy_bidirectional(&mut client, &mut server).await;
+    });
+    let connector = serving.identity.connector(&[]);
+    let asking = tokio::spawn(async move {
+        let mut client = client::h1_tls(address, &connector).await;
+        client.get("/status/200").await.status()
+    });
+    serving.proxy.wait_for(|counts| counts.downstream_accepted == 1 && counts.downstream_parked == 0).await;
+    serving.proxy.drain();
+    // A connection that is refused shows that the drain has begun.
+    while TcpStream::connect(proxy).await.is_ok() {}
+    goes_on.send(()).unwrap();
+    assert_eq!(asking.await.unwrap(), 200);
     assert_eq!(serving.proxy.join().await.cut_connections, 0);
 }
