@@ -186,7 +186,7 @@ async fn three_thousand_clients_that_leave_at_any_moment_hurt_no_sibling() {
         leaving.into_iter().for_each(Client::abort);
         assert_eq!(other.get("/bytes/1").await.status(), 200);
     }
-    proxy.wait_for(|counts| counts.requests_in_flight == 1).await;
+    proxy.wait_for(|counts| counts.requests_in_flight <= 1).await;
     let events = sibling.body().await.unwrap();
     assert!(events.ends_with(b"id: 299\ndata: \n\n"), "{} bytes", events.len());
     proxy.wait_for(|counts| counts.streams == 0).await;
