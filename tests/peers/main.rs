@@ -1,4 +1,5 @@
-//! Real foreign programs on both sides: nginx and nghttpd as services, curl, wrk, h2load and Chromium as clients.
+//! Real foreign programs on both sides: nginx, nghttpd, NATS, RabbitMQ and gRPC as services, curl, nghttp, wrk, h2load,
+//! openssl and Chromium as clients, and Python at either end.
 //!
 //! Every test starts the real `trunkline` binary, because arguments, signals, exit codes and the allocator count here.
 //! A test whose programs are not installed says `skipped: nginx is not installed` and passes; `TRUNKLINE_PEERS=required`
@@ -18,4 +19,6 @@ mod harness;
 mod life;
 mod load;
 mod loss;
+mod publish;
 mod system_calls;
+mod websockets;

@@ -1,9 +1,9 @@
-//! What stays open: event streams, calls of gRPC.
+//! What stays open: event streams, WebSockets, calls of gRPC.
 
 use http::Request;
 
 use super::recipe;
-use crate::harness::{client, origin};
+use crate::harness::{client, origin, websocket};
 
 #[tokio::test]
 async fn sse_passes_events_at_once_keeps_the_stream_alive_and_spreads_who_comes_back() {
@@ -24,6 +24,37 @@ async fn sse_passes_events_at_once_keeps_the_stream_alive_and_spreads_who_comes_
     let rest = client.body().await.expect("a clean end");
     let rest = String::from_utf8(rest.to_vec()).unwrap();
     assert!(rest.contains("retry: ") && rest.ends_with("\n\n"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn websocket_carries_hundreds_on_two_connections() {
+    let origin = origin::h2().max_concurrent_streams(1000).handler(websocket::echo).start();
+    let proxy = recipe("websocket.yaml", &[("SERVICE", &format!("h2c://{origin}"))]);
+    let mut sockets = Vec::new();
+    for _ in 0..200 {
+        sockets.push(websocket::open(proxy.address(), "/").await);
+    }
+    for (n, socket) in sockets.iter_mut().enumerate() {
+        socket.expect_echo(&format!("message {n}")).await;
+    }
+    assert!(origin.log().connections_open_max <= 2);
+    for socket in sockets {
+        socket.close(1000).await;
+    }
+}
+
+#[tokio::test]
+async fn websocket_does_for_a_service_without_extended_connect_too() {
+    let service = websocket::echo_h1().await;
+    let proxy = recipe("websocket.yaml", &[("SERVICE", &format!("http1://{service}"))]);
+    let mut sockets = Vec::new();
+    // Ten times `max_connections`: tunnels are not counted there.
+    for _ in 0..20 {
+        sockets.push(websocket::open(proxy.address(), "/").await);
+    }
+    for socket in &mut sockets {
+        socket.expect_echo("hello").await;
+    }
 }
 
 #[tokio::test]
