@@ -55,6 +55,9 @@ async fn websocket_does_for_a_service_without_extended_connect_too() {
     for socket in &mut sockets {
         socket.expect_echo("hello").await;
     }
+    for socket in sockets {
+        socket.close(1000).await;
+    }
 }
 
 #[tokio::test]
