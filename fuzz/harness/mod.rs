@@ -3,7 +3,7 @@
 //! Each function panics if the input shows a defect, and returns otherwise.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 use trunkline::config::{RouteMatch, Secrets, Source};
@@ -27,9 +27,10 @@ pub(crate) fn request_head(bytes: &[u8]) {
     for name in [&HOST, &CONNECTION, &TRANSFER_ENCODING] {
         assert!(!http2.headers().contains_key(name), "{name}");
     }
-    for name in ["upgrade", "keep-alive", "proxy-connection", "http2-settings", "expect", "forwarded"] {
+    for name in ["upgrade", "keep-alive", "proxy-connection", "http2-settings", "forwarded"] {
         assert!(!http2.headers().contains_key(name), "{name}");
     }
+    assert!(http2.headers().get_all(EXPECT).iter().all(|value| value == "100-continue"));
     assert!(http2.headers().get_all(TE).iter().all(|value| value == "trailers"));
     assert!(http2.headers().get_all(CONTENT_LENGTH).iter().count() <= 1);
     assert_eq!(http2.headers().get_all("x-forwarded-for").iter().count(), 1);

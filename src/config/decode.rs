@@ -235,6 +235,11 @@ impl<'s> Decoder<'s> {
 
     /// Decodes a section, noting each key that it does not have.
     pub(super) fn section<S: Section>(&mut self, node: &Node, span: Span) -> S {
+        self.section_with(node, span, false)
+    }
+
+    /// As [`Decoder::section`]; with `is_given` the section counts as written although nothing is in it.
+    fn section_with<S: Section>(&mut self, node: &Node, span: Span, is_given: bool) -> S {
         let entries = match &node.value {
             NodeValue::Map(entries) => entries.as_slice(),
             // A key whose children are all commented out is as good as absent.
@@ -258,7 +263,7 @@ impl<'s> Decoder<'s> {
                 typos.extend(nearest(&entry.key, names::<S>()));
             }
         }
-        S::decode(&Fields { entries, span, is_given: !entries.is_empty(), typos }, self)
+        S::decode(&Fields { entries, span, is_given: is_given || !entries.is_empty(), typos }, self)
     }
 
     /// Decodes without noting anything: what is missing has been said in other words.
@@ -269,6 +274,14 @@ impl<'s> Decoder<'s> {
     pub(super) fn field_section<S: Section>(&mut self, map: &Fields<'_>, name: &str) -> S {
         self.within(name, |cx| match map.find(name) {
             Some(entry) => cx.section(&entry.node, entry.key_span),
+            None => S::decode(&Fields::empty(map.span), cx),
+        })
+    }
+
+    /// As [`Decoder::field_section`], for a section whose presence alone means something: an empty one is not absent.
+    pub(super) fn field_apart<S: Section>(&mut self, map: &Fields<'_>, name: &str) -> S {
+        self.within(name, |cx| match map.find(name) {
+            Some(entry) => cx.section_with(&entry.node, entry.key_span, true),
             None => S::decode(&Fields::empty(map.span), cx),
         })
     }

@@ -65,7 +65,7 @@ macro_rules! section {
         $cx.field_section($map, $name)
     };
     (@decode apart $cx:ident $map:ident ($name:expr)) => {
-        $cx.field_section($map, $name)
+        $cx.field_apart($map, $name)
     };
 }
 pub(super) use section;

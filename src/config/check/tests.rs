@@ -394,6 +394,11 @@ fn a_certificate_and_its_key_are_looked_at_together() {
 #[test]
 fn tls_on_a_listener_needs_certificates_and_words_that_are_known() {
     for (keys, said) in [
+        // What is commented out below must not leave the listener in the clear.
+        (
+            "",
+            "listeners[0].tls: the key `certificates` is missing; add `certificates: [{ cert: tls.crt, key: tls.key }]`",
+        ),
         (
             "min_version: \"1.3\"",
             "listeners[0].tls: the key `certificates` is missing; add `certificates: [{ cert: tls.crt, key: tls.key }]`",
