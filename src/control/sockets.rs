@@ -24,11 +24,12 @@ pub(super) fn bind_shared(
     is_ours: bool,
 ) -> Result<Vec<TcpListener>, StartError> {
     let bind = || -> io::Result<Vec<TcpListener>> {
-        if !is_ours {
-            // Without SO_REUSEPORT this fails whenever anyone listens there.
-            drop(bound(address, false)?);
-        }
-        let first = listening(bound(address, true)?)?;
+        // Without SO_REUSEPORT one of these two fails whenever anyone listens there. Set afterwards it lets our other
+        // sockets in, and nobody who asks in the same way: not even a process that starts at the same moment.
+        let first = bound(address, is_ours)?;
+        listen(&first)?;
+        first.set_reuse_port(true)?;
+        let first = TcpListener::from(first);
         // The port that the kernel chose, when 0 was asked for.
         let address = first.local_addr()?;
         let mut sockets = vec![first];
@@ -64,9 +65,13 @@ fn bound(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
 }
 
 fn listening(socket: Socket) -> io::Result<TcpListener> {
-    socket.set_nonblocking(true)?;
-    socket.listen(BACKLOG)?;
+    listen(&socket)?;
     Ok(socket.into())
+}
+
+fn listen(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
@@ -80,5 +85,31 @@ mod tests {
         assert_eq!(first[1].local_addr().unwrap(), address);
         let refused = bind_shared("second", address, 2, false).unwrap_err().to_string();
         assert!(refused.contains("in use"), "{refused}");
+    }
+
+    #[test]
+    fn clients_are_spread_over_the_sockets() {
+        let sockets = bind_shared("all", SocketAddr::from(([127, 0, 0, 1], 0)), 3, false).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        let clients: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let accepted = sockets.iter().map(|socket| std::iter::from_fn(|| socket.accept().ok()).count());
+        let accepted: Vec<_> = accepted.collect();
+        assert!(accepted.iter().all(|count| *count > 0), "{accepted:?}");
+        assert_eq!(accepted.iter().sum::<usize>(), clients.len());
+    }
+
+    #[test]
+    fn of_many_who_bind_an_address_at_one_moment_one_has_it() {
+        for _ in 0..50 {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let bound = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(|| bind_shared("one", free, 2, false).ok())).collect();
+                all.into_iter().filter_map(|one| one.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert!(bound.len() <= 1, "{} have it", bound.len());
+            for socket in bound.iter().flatten() {
+                assert_eq!(socket.local_addr().unwrap(), free);
+            }
+        }
     }
 }
