@@ -96,13 +96,16 @@ fn before(endpoints: &[&impl std::fmt::Display]) -> Proxy {
     ))
 }
 
-/// No client lost its connection, and each has seen one fault at most each time, of these kinds.
+/// Each client has seen one fault at most each time, of these kinds, and lost its connection only where a kill came between
+/// the head and the body of its answer.
 #[track_caller]
 fn expect(report: &Report, proxy: &mut Proxy, reasons: &[&str], times: u64) {
     proxy.stop();
     let failures = proxy.failures();
     println!("{report}; {failures:?}");
-    assert_eq!(report.socket_errors, [0; 4], "{report}; {failures:?}");
-    assert!(failures.keys().all(|reason| reasons.contains(&reason.as_str())), "{report}; {failures:?}");
+    let cut = if reasons == ["connection_lost"] { failures.get("body_cut").copied().unwrap_or(0) } else { 0 };
+    assert_eq!(report.socket_errors, [0, cut, 0, 0], "{report}; {failures:?}");
+    let is_known = |reason: &str| reasons.contains(&reason) || cut > 0 && reason == "body_cut";
+    assert!(failures.keys().all(|reason| is_known(reason)), "{report}; {failures:?}");
     assert!(report.refused <= times * u64::from(CLIENTS), "{report}; {failures:?}");
 }
