@@ -66,7 +66,7 @@ pub struct Config {
 pub struct Listener {
     /// Names the listener in logs and metrics. Default: `listener-N` by position.
     pub name: String,
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// Open client connections in the whole process; further ones wait in the kernel's backlog. Default 20 000.
     pub max_connections: u32,
     /// From the first byte of a head (or the accept) to its end. Default 10 s.
@@ -122,6 +122,39 @@ pub enum TlsVersion {
     #[default]
     Tls12,
     Tls13,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ListenAddress {
+    Tcp(SocketAddr),
+    /// An absolute path.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Whether connections begin with a PROXY header that says who the client is.
@@ -267,28 +300,54 @@ pub struct RetryBudget {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub protocol: Protocol,
-    /// Host name or IP address without brackets.
-    pub host: String,
-    pub port: u16,
+    pub location: Location,
     /// Share of the requests beside the other endpoints. Default 1, 1 to 1000.
     pub weight: u32,
 }
 
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Location {
+    /// Host name or IP address without brackets, and port.
+    Host { host: String, port: u16 },
+    /// A Unix socket; never under TLS.
+    Unix(PathBuf),
+}
+
 impl Endpoint {
-    /// `host:port`, IPv6 in brackets: what the address is called in logs and metrics.
+    /// `host:port`, IPv6 in brackets; what a request without Host is for. `localhost` for a Unix socket.
     #[must_use]
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
+        match &self.location {
+            location @ Location::Host { .. } => location.to_string(),
+            Location::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
+    /// The name that is resolved, if there is one.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        match &self.location {
+            Location::Host { host, .. } => Some(host),
+            Location::Unix(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
 
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}://{}", self.protocol.scheme(), self.authority())
+        let separator = if matches!(self.location, Location::Unix(_)) { "+" } else { "://" };
+        write!(f, "{}{separator}{}", self.protocol.scheme(), self.location)
     }
 }
 

@@ -28,7 +28,7 @@ use tokio::sync::{Notify, oneshot};
 use watch::Watch;
 
 use crate::access_log::{self, AccessSink, Writer};
-use crate::config::{Config, Workers};
+use crate::config::{Config, ListenAddress, Workers};
 use crate::metrics::figures::{CertificateFigures, EndpointState, Figures, Standing};
 use crate::metrics::process::ProcessFigures;
 use crate::metrics::{EndpointKey, Registry};
@@ -49,7 +49,7 @@ pub enum StartError {
     /// An address cannot be listened on.
     Bind {
         what: String,
-        address: SocketAddr,
+        address: ListenAddress,
         error: io::Error,
     },
     /// Certificates, keys or CAs cannot be used.
@@ -142,6 +142,7 @@ struct Applied {
     client_tls: BTreeMap<String, Arc<ClientTls>>,
     /// Why changed files were not taken, by whose they are, so that it is told once.
     refused: BTreeMap<String, String>,
+    unix_bindings: reload::UnixBindings,
 }
 
 impl Applied {
@@ -205,9 +206,9 @@ impl Control {
     }
 
     /// Name and address of every listener.
-    pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
+    pub fn listeners(&self) -> Vec<(String, ListenAddress)> {
         let applied = self.applied();
-        applied.listeners.values().map(|listener| (listener.settings.name.clone(), listener.address)).collect()
+        applied.listeners.values().map(|listener| (listener.settings.name.clone(), listener.address.clone())).collect()
     }
 
     /// Each endpoint with whether it has been away for a while.
@@ -352,9 +353,9 @@ impl Process {
         &self.control
     }
 
-    /// Where the listener of that name accepts.
+    /// Where the listener of that name accepts, unless that is a Unix socket.
     pub fn listener_address(&self, name: &str) -> Option<SocketAddr> {
-        self.control.listeners().into_iter().find(|(known, _)| known == name).map(|(_, address)| address)
+        self.control.listeners().into_iter().find(|(known, _)| known == name).and_then(|(_, address)| address.tcp())
     }
 
     pub fn admin_address(&self) -> Option<SocketAddr> {
@@ -391,7 +392,7 @@ pub fn lone_worker(config: &Config) -> Result<(LoneWorker, SocketAddr), StartErr
     let (crew, worker) = LoneWorker::start(&plan.snapshot).map_err(StartError::Threads)?;
     let applied = plan.apply(config, &crew, None);
     let first = applied.listeners.values().next().expect("a Config has a listener");
-    Ok((worker, first.address))
+    Ok((worker, first.address.tcp().expect("who counts has a TCP listener")))
 }
 
 /// Does what it is asked until the process has drained; tells how many connections were cut.
@@ -443,6 +444,8 @@ async fn drain(control: &Control, inbox: &mut UnboundedReceiver<Ask>) -> u32 {
     notify(&[sd_notify::NotifyState::Stopping]);
     let drained = async {
         tokio::time::sleep(shutdown.delay).await;
+        // Whoever comes later is to find no socket.
+        control.applied().unix_bindings.clear();
         control.crew.broadcast(|| Command::Drain);
         let deadline = tokio::time::Instant::now() + shutdown.timeout;
         while !control.crew.is_idle() && tokio::time::Instant::now() < deadline {
@@ -469,6 +472,7 @@ async fn drain(control: &Control, inbox: &mut UnboundedReceiver<Ask>) -> u32 {
 /// Ends the workers, then the writers of what they have logged.
 fn finish(control: &Control, worker_threads: Vec<JoinHandle<()>>) {
     control.stage.store(2, Ordering::Release);
+    control.applied().unix_bindings.clear();
     control.crew.broadcast(|| Command::Stop);
     for thread in worker_threads {
         if thread.join().is_err() {

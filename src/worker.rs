@@ -23,6 +23,7 @@ mod http1;
 mod jitter;
 mod lane;
 mod listener;
+mod listening;
 mod local;
 mod mux;
 mod peer;
@@ -55,7 +56,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -64,6 +64,7 @@ pub use admission::{ConnectionPermit, ListenerShared};
 pub use crew::{Command, Crew};
 pub use dial::{Target, TargetTls};
 pub use dial_failure::DialFailure;
+pub use listening::ListeningSocket;
 pub use peer::Peer;
 pub use probe::{PeerSettings, ProbeFailure, ProbeReport};
 pub use share::EndpointShared;
@@ -74,6 +75,7 @@ use crate::metrics::Registry;
 use crate::translate::{Identity, RequestHead};
 use lane::Lane;
 use listener::Accepting;
+use listening::Listening;
 use local::Local;
 use routing::EndpointPool;
 
@@ -191,9 +193,9 @@ async fn run(local: Rc<Local>, mut inbox: UnboundedReceiver<Command>) {
     local.flush_log();
 }
 
-fn listen(local: &Rc<Local>, listener: Arc<ListenerShared>, socket: std::net::TcpListener) -> Option<Rc<Accepting>> {
+fn listen(local: &Rc<Local>, listener: Arc<ListenerShared>, socket: ListeningSocket) -> Option<Rc<Accepting>> {
     let name = listener.settings.name.clone();
-    let socket = TcpListener::from_std(socket)
+    let socket = Listening::new(socket)
         .inspect_err(|error| tracing::error!(listener = name, %error, "cannot accept connections"))
         .ok()?;
     let accepting = Rc::new(Accepting { listener: RefCell::new(listener), stopped: Notify::new() });

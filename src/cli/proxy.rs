@@ -10,11 +10,13 @@ use super::serve::serve;
 
 #[derive(Debug, Args)]
 pub(super) struct Proxy {
-    /// Where clients connect, for example 127.0.0.1:8080
+    #[arg(help = "Where clients connect, for example 127.0.0.1:8080 or unix:/run/trunkline.sock")]
     #[arg(long, value_name = "ADDR", env = "TRUNKLINE_LISTEN")]
     listen: String,
     // clippy wants angle brackets around URLs in doc comments, and this one is read in a terminal.
-    #[arg(help = "The service, once for each endpoint: h2c://127.0.0.1:9000, h2://host:443 (TLS), http://host:80")]
+    #[arg(
+        help = "The service, once for each endpoint: h2c://127.0.0.1:9000, h2://host:443 (TLS), http://host:80, h2c+unix:/run/app.sock"
+    )]
     #[arg(long, value_name = "URL", env = "TRUNKLINE_TO", value_delimiter = ',', required = true)]
     to: Vec<String>,
     /// At most so many connections to each endpoint [default: 4, or 128 while it speaks HTTP/1.1]

@@ -5,16 +5,23 @@
 //! Pure. RFC 3986 §3.2.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::parse::is_host;
 use super::rules::{Parsed, Wrong, quoted, wrong};
-use super::{Endpoint, Protocol, TrustedPeer};
+use super::{Endpoint, ListenAddress, Location, Protocol, TrustedPeer};
 
-/// An IP address and a port.
-pub(super) const ADDRESS: Parsed<SocketAddr> =
-    Parsed { wanted: "an address, for example 127.0.0.1:8080", pattern: r"^.+:[0-9]+$", parse: address };
+/// Where clients connect: an IP address and a port, or the path of a Unix socket.
+pub(super) const LISTEN: Parsed<ListenAddress> = Parsed {
+    wanted: "an address, for example 127.0.0.1:8080, or unix:/run/trunkline.sock",
+    pattern: r"^(unix:/.+|.+:[0-9]+)$",
+    parse: |text| match text.strip_prefix("unix:") {
+        Some(path) => unix_path(text, "unix:", path).map(ListenAddress::Unix),
+        None => address(text).map(ListenAddress::Tcp),
+    },
+};
 
 /// An IP address and a port, or `none`.
 pub(super) const ADDRESS_OR_NONE: Parsed<Option<SocketAddr>> = Parsed {
@@ -23,10 +30,10 @@ pub(super) const ADDRESS_OR_NONE: Parsed<Option<SocketAddr>> = Parsed {
     parse: |text| if text == "none" { Ok(None) } else { address(text).map(Some) },
 };
 
-/// `scheme://host:port`, weight 1.
+/// `scheme://host:port` or `scheme+unix:/path`, weight 1.
 pub(super) const ENDPOINT: Parsed<Endpoint> = Parsed {
     wanted: "a URL, for example h2c://10.0.0.11:9000",
-    pattern: r"^(h2c|h2|http1|https?)://[^/?#@]+:[0-9]+$",
+    pattern: r"^((h2c|http1?)\+unix:/.+|(h2c|h2|http1|https?)://[^/?#@]+:[0-9]+)$",
     parse: endpoint,
 };
 
@@ -61,11 +68,56 @@ fn address(text: &str) -> Result<SocketAddr, Wrong> {
     if text.contains("://") {
         return wrong(format!("{found} is a URL"), "write IP:PORT, for example 127.0.0.1:8080");
     }
+    if text.starts_with('/') {
+        return wrong(format!("{found} is a path"), format!("write unix:{text}"));
+    }
     wrong(format!("{found} is not an address"), "write IP:PORT, for example 127.0.0.1:8080 or [::1]:8080")
 }
 
+/// The path of a Unix socket in `text`, behind `before`.
+fn unix_path(text: &str, before: &str, path: &str) -> Result<PathBuf, Wrong> {
+    let found = quoted(text);
+    let plain = path.trim_start_matches('/');
+    if !path.starts_with('/') || path.starts_with("//") || plain.is_empty() || path.ends_with('/') {
+        let plain = plain.trim_end_matches('/');
+        let example = if plain.is_empty() { "run/app.sock" } else { plain };
+        return wrong(format!("{found} has no absolute path of a file"), format!("write {before}/{example}"));
+    }
+    if path.contains('\0') || path.len() > UNIX_PATH_BYTES_MAX {
+        return wrong(
+            format!("{found} cannot be a socket"),
+            format!("write a path of at most {UNIX_PATH_BYTES_MAX} bytes: the kernel keeps no more of it"),
+        );
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// `sun_path` in unix(7), without the byte that ends it.
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
 fn endpoint(text: &str) -> Result<Endpoint, Wrong> {
     let found = quoted(text);
+    if let Some((scheme, path)) = text.split_once("+unix:") {
+        let protocol = match scheme {
+            "h2c" => Protocol::H2c,
+            "http1" => Protocol::Http1,
+            "http" => Protocol::Http,
+            "h2" | "https" => {
+                let clear = if scheme == "h2" { "h2c" } else { "http" };
+                return wrong(
+                    format!("{found}: TLS is not spoken over Unix sockets"),
+                    format!("write {clear}+unix:{path}"),
+                );
+            }
+            _ => return wrong(format!("{found}: unsupported scheme {}", quoted(scheme)), UNIX_SCHEMES),
+        };
+        let location = Location::Unix(unix_path(text, &format!("{scheme}+unix:"), path)?);
+        return Ok(Endpoint { protocol, location, weight: 1 });
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        let label = format!("write h2c+unix:{path} for HTTP/2, or http1+unix:{path} for HTTP/1.1");
+        return wrong(format!("{found} does not say what is spoken there"), label);
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         let rest = if text.is_empty() { "10.0.0.11:9000" } else { text };
         return wrong(
@@ -125,12 +177,14 @@ fn endpoint(text: &str) -> Result<Endpoint, Wrong> {
     };
     match port.parse::<u16>() {
         Ok(port) if port > 0 && !rest.ends_with(|c: char| !c.is_ascii_digit()) && !rest.contains('+') => {
-            Ok(Endpoint { protocol, host, port, weight: 1 })
+            Ok(Endpoint { protocol, location: Location::Host { host, port }, weight: 1 })
         }
         _ => wrong(format!("{found}: {} is not a port", quoted(port)), "write a port from 1 to 65535"),
     }
 }
 
+const UNIX_SCHEMES: &str =
+    "schemes are h2c+unix: (HTTP/2), http1+unix: (HTTP/1.1) and http+unix: (what the service speaks)";
 const SCHEMES: &str = "schemes are h2c:// (HTTP/2), h2:// (HTTP/2 over TLS), http1:// (HTTP/1.1), and http:// and \
                        https:// (what the service speaks)";
 
@@ -188,6 +242,9 @@ mod tests {
             ("h2c://my_service:1", "h2c://my_service:1"),
             ("http://a:80", "http://a:80"),
             ("https://a:443", "https://a:443"),
+            ("h2c+unix:/run/app.sock", "h2c+unix:/run/app.sock"),
+            ("http1+unix:/run/a b@c?d", "http1+unix:/run/a b@c?d"),
+            ("http+unix:/x", "http+unix:/x"),
         ] {
             assert_eq!(endpoint(text).unwrap().to_string(), shown);
         }
@@ -220,6 +277,19 @@ mod tests {
                 "h2c://a b:1",
                 "`h2c://a b:1`: `a b` is not a host name; write host:port, for example h2c://10.0.0.11:9000",
             ),
+            (
+                "unix:/run/a.sock",
+                "`unix:/run/a.sock` does not say what is spoken there; write h2c+unix:/run/a.sock for HTTP/2, or http1+unix:/run/a.sock for HTTP/1.1",
+            ),
+            ("h2c+unix:run/a", "`h2c+unix:run/a` has no absolute path of a file; write h2c+unix:/run/a"),
+            ("h2c+unix:///run/a/", "`h2c+unix:///run/a/` has no absolute path of a file; write h2c+unix:/run/a"),
+            ("http+unix:", "`http+unix:` has no absolute path of a file; write http+unix:/run/app.sock"),
+            ("h2+unix:/a", "`h2+unix:/a`: TLS is not spoken over Unix sockets; write h2c+unix:/a"),
+            ("https+unix:/a", "`https+unix:/a`: TLS is not spoken over Unix sockets; write http+unix:/a"),
+            (
+                "tcp+unix:/a",
+                "`tcp+unix:/a`: unsupported scheme `tcp`; schemes are h2c+unix: (HTTP/2), http1+unix: (HTTP/1.1) and http+unix: (what the service speaks)",
+            ),
             ("h2c://[x]:1", "`h2c://[x]:1`: `x` is not an IPv6 address; write [::1]:9000"),
         ] {
             assert_eq!(said(endpoint(text)), answer);
@@ -245,6 +315,31 @@ mod tests {
         ] {
             assert_eq!(said(address(text)), answer);
         }
+    }
+
+    #[test]
+    fn clients_connect_to_an_address_or_to_a_path() {
+        let listen = |text: &str| (LISTEN.parse)(text);
+        for text in ["127.0.0.1:80", "[::1]:80", "unix:/run/trunkline.sock"] {
+            assert_eq!(listen(text).unwrap().to_string(), text);
+        }
+        let long = format!("unix:/{}", "x".repeat(UNIX_PATH_BYTES_MAX - 1));
+        assert_eq!(listen(&long).unwrap().to_string(), long);
+        for (text, answer) in [
+            ("unix:", "`unix:` has no absolute path of a file; write unix:/run/app.sock"),
+            ("unix:a.sock", "`unix:a.sock` has no absolute path of a file; write unix:/a.sock"),
+            ("unix://run/a.sock", "`unix://run/a.sock` has no absolute path of a file; write unix:/run/a.sock"),
+            ("/run/a.sock", "`/run/a.sock` is a path; write unix:/run/a.sock"),
+            (
+                ":80",
+                "`:80` has no IP address; write 127.0.0.1:80 for this machine only, or 0.0.0.0:80 for every interface",
+            ),
+        ] {
+            assert_eq!(said(listen(text)), answer);
+        }
+        assert!(
+            said(listen(&format!("{long}x"))).ends_with("a path of at most 107 bytes: the kernel keeps no more of it")
+        );
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl Draft {
         let (mut upstreams, mut upstream_marks): (Vec<_>, Vec<_>) =
             upstreams.map(|upstreams| upstreams.value).unwrap_or_default().into_iter().map(upstream_long).unzip();
         if let Some(address) = listen {
-            let keys = ListenerKeys { address: Some(address), ..absent(address.span, cx) };
+            let span = address.span;
+            let keys = ListenerKeys { address: Some(address), ..absent(span, cx) };
             let (listener, marks) = listener(keys, listeners.len()).expect("the address is there");
             listeners.push(listener);
             listener_marks.push(marks);

@@ -47,8 +47,8 @@ fn check_listeners(draft: &Draft, cx: &mut Decoder<'_>) {
             cx.note(marks.name, error.label(first(earlier, cx)));
         }
         // Port 0 is a fresh port each time.
-        if listener.address.port() != 0
-            && let Some((name, earlier)) = claim(&mut addresses, listener.address, (&listener.name, marks.address))
+        if listener.address.tcp().is_none_or(|address| address.port() != 0)
+            && let Some((name, earlier)) = claim(&mut addresses, &listener.address, (&listener.name, marks.address))
         {
             let message = format!("{} is already the address of the listener `{name}`", listener.address);
             cx.note(marks.address, Diagnostic::error(message).label(first(earlier, cx)));
@@ -72,7 +72,9 @@ fn check_admin(draft: &Draft, cx: &mut Decoder<'_>) {
     let admin = draft.config.admin.address.map(|address| (cx.call("admin.address"), address, draft.admin.address));
     let probes = draft.config.admin.probes.map(|address| (cx.call("admin.probes"), address, draft.admin.probes));
     for (key, address, span) in [&admin, &probes].into_iter().flatten() {
-        if let Some(listener) = draft.config.listeners.iter().find(|listener| clash(listener.address, *address)) {
+        if let Some(listener) =
+            draft.config.listeners.iter().find(|listener| listener.address.tcp().is_some_and(|it| clash(it, *address)))
+        {
             let message = format!("{key}: {address} is already the address of the listener `{}`", listener.name);
             cx.note(*span, Diagnostic::error(message).label("operators need a port of their own"));
         }
@@ -196,8 +198,8 @@ fn check_fields(position: usize, route: &Route, marks: &RouteMarks, cx: &mut Dec
 fn check_endpoints(upstream: &Upstream, marks: &UpstreamMarks, cx: &mut Decoder<'_>) {
     let mut addresses = HashMap::new();
     for (endpoint, span) in upstream.endpoints.iter().zip(&marks.endpoints) {
-        if let Some(earlier) = claim(&mut addresses, (&endpoint.host, endpoint.port), *span) {
-            let message = format!("{} is twice among the endpoints of `{}`", endpoint.authority(), upstream.name);
+        if let Some(earlier) = claim(&mut addresses, &endpoint.location, *span) {
+            let message = format!("{} is twice among the endpoints of `{}`", endpoint.location, upstream.name);
             let label = format!("{}; for a larger share give a weight", first(earlier, cx));
             cx.note(*span, Diagnostic::error(message).label(label));
         }

@@ -122,6 +122,14 @@ mod tests {
     }
 
     #[test]
+    fn both_sides_may_be_unix_sockets() {
+        let to = ["h2c+unix:/run/app.sock".to_owned()];
+        let (config, _) = from_flags(Flags { listen: "unix:/run/t.sock", to: &to, ..Flags::default() }).unwrap();
+        assert_eq!(config.listeners[0].address.to_string(), "unix:/run/t.sock");
+        assert_eq!(config.upstreams[0].endpoints[0].to_string(), to[0]);
+    }
+
+    #[test]
     fn every_flag_has_its_effect() {
         let to = ["h2c://127.0.0.1:9000".to_owned()];
         let (config, warnings) = from_flags(Flags {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use tracing::Level;
 
-use super::addresses::{ADDRESS, ADDRESS_OR_NONE, ENDPOINT, TRUSTED_PEER};
+use super::addresses::{ADDRESS_OR_NONE, ENDPOINT, LISTEN, TRUSTED_PEER};
 use super::collections::{Each, EndpointsRule, HeadersRule, Named, Sections};
 use super::parse::{
     CA, HEADER_NAME, HOST, METHOD, NAME, OUTPUT, PATH_PREFIX, PEM_PATH, RETRY_WHEN, SERVER_NAME, VERSION,
@@ -21,8 +21,8 @@ use super::rules::{Count, Size, SizeLimit, Time, TimeLimit, Word, WorkersRule};
 use super::section::section;
 use super::source::Spanned;
 use super::{
-    AccessLogFormat, AccessLogOnly, AccessLogOutput, Alpn, Balance, CaSource, Endpoint, ProxyProtocol, Reconnect,
-    RetryWhen, TlsVersion, TrustedPeer, Workers,
+    AccessLogFormat, AccessLogOnly, AccessLogOutput, Alpn, Balance, CaSource, Endpoint, ListenAddress, ProxyProtocol,
+    Reconnect, RetryWhen, TlsVersion, TrustedPeer, Workers,
 };
 
 pub(super) type Headers = Vec<(Spanned<HeaderName>, HeaderValue)>;
@@ -31,7 +31,7 @@ pub(super) type Upstreams = Vec<(Spanned<String>, UpstreamKeys)>;
 section! { RootKeys {
     preset version: u32 = VERSION, "1",
         "The version of this format.";
-    optional listen: SocketAddr = ADDRESS, "127.0.0.1:8080",
+    optional listen: ListenAddress = LISTEN, "127.0.0.1:8080",
         "The short form, together with `upstream`: one listener with every default.";
     optional upstream: Vec<Spanned<Endpoint>> = Each { rule: ENDPOINT, item: "h2c://127.0.0.1:9000", or_one: true },
         "h2c://127.0.0.1:9000",
@@ -57,8 +57,10 @@ section! { RootKeys {
 section! { ListenerKeys {
     optional name: String = NAME, "http",
         "Names the listener in logs and metrics. Without one it is listener-1, listener-2, ... by position.";
-    required address: SocketAddr = ADDRESS, "127.0.0.1:8080",
-        "IP address and port; 0.0.0.0 or [::] is every interface. Required.";
+    required address: ListenAddress = LISTEN, "127.0.0.1:8080",
+        "IP address and port; 0.0.0.0 or [::] is every interface. Or unix:/run/trunkline.sock: the umask and the\n\
+         folder's mode say who may connect; what a killed process has left is replaced, ours is removed at the end.\n\
+         Required.";
     preset max_connections: u32 = Count { min: 1, max: 10_000_000 }, "20000",
         "Open client connections in the whole process; more wait in the kernel's backlog until one closes.";
     optional trust_forwarded_from: Vec<Spanned<TrustedPeer>> =
@@ -193,7 +195,8 @@ section! { UpstreamKeys {
     required endpoints: Vec<Spanned<Endpoint>> = EndpointsRule, "[\"h2c://127.0.0.1:9000\"]",
         "The addresses of the service: URLs, or a URL and a weight. Required.\n\
          h2c:// is HTTP/2 in the clear, h2:// HTTP/2 over TLS, http1:// HTTP/1.1 in the clear. http:// is asked for\n\
-         HTTP/2 first, https:// chooses by ALPN; both fall back to HTTP/1.1.";
+         HTTP/2 first, https:// chooses by ALPN; both fall back to HTTP/1.1. Over Unix sockets: h2c+unix:/run/app.sock,\n\
+         http1+unix: and http+unix:.";
     preset balance: Balance = Word(BALANCE), "least_requests",
         "How an endpoint is picked: least_requests (fewest in flight for its weight) or round_robin (in turn).";
     below pool: PoolKeys,
@@ -211,7 +214,8 @@ section! { UpstreamKeys {
 
 section! { EndpointKeys {
     required url: Endpoint = ENDPOINT, "h2://api.internal:9443",
-        "SCHEME://HOST:PORT with the scheme h2c, h2, http1, http or https. Required.";
+        "SCHEME://HOST:PORT with the scheme h2c, h2, http1, http or https; or h2c+unix:/PATH, http1+unix:/PATH or\n\
+         http+unix:/PATH. Required.";
     preset weight: u32 = Count { min: 1, max: 1000 }, "1",
         "Its share of the requests beside the other endpoints, 1 to 1000.";
 } }

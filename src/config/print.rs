@@ -252,7 +252,7 @@ fn upstream(upstream: &Upstream) -> Tree {
 }
 
 fn endpoint(endpoint: &Endpoint) -> Tree {
-    let Endpoint { protocol: _, host: _, port: _, weight } = endpoint;
+    let Endpoint { protocol: _, location: _, weight } = endpoint;
     map([("url", text(endpoint.to_string())), ("weight", text(weight.to_string()))])
 }
 

@@ -65,8 +65,8 @@ mod tests {
 
     use super::super::{
         AccessLog, AccessLogFormat, AccessLogOnly, AccessLogOutput, Admin, Balance, CaSource, Endpoint, HeaderEdits,
-        Listener, Logs, Ping, Pool, Protocol, Reconnect, RetryBudget, Route, RouteMatch, RouteTimeouts, Runtime,
-        Severity, Shutdown, Upstream, UpstreamTls, Workers,
+        ListenAddress, Listener, Location, Logs, Ping, Pool, Protocol, Reconnect, RetryBudget, Route, RouteMatch,
+        RouteTimeouts, Runtime, Severity, Shutdown, Upstream, UpstreamTls, Workers,
     };
     use super::*;
 
@@ -113,7 +113,7 @@ mod tests {
             Config {
                 listeners: vec![Listener {
                     name: "listener-1".to_owned(),
-                    address: "127.0.0.1:8080".parse().unwrap(),
+                    address: ListenAddress::Tcp("127.0.0.1:8080".parse().unwrap()),
                     max_connections: 20_000,
                     header_timeout: Duration::from_secs(10),
                     idle_timeout: Duration::from_secs(75),
@@ -144,8 +144,7 @@ mod tests {
                     name: "default".to_owned(),
                     endpoints: vec![Endpoint {
                         protocol: Protocol::H2c,
-                        host: "127.0.0.1".to_owned(),
-                        port: 9000,
+                        location: Location::Host { host: "127.0.0.1".to_owned(), port: 9000 },
                         weight: 1
                     }],
                     balance: Balance::LeastRequests,
@@ -371,7 +370,7 @@ error: unknown key `zebra` in upstreams.api
         assert_eq!(
             bad("listen:\nupstream: h2c://a:1\nruntime: { workers: ~ }\n"),
             [
-                "1:1 listen: found nothing; expected an address, for example 127.0.0.1:8080",
+                "1:1 listen: found nothing; expected an address, for example 127.0.0.1:8080, or unix:/run/trunkline.sock",
                 "3:12 runtime.workers: found nothing; expected auto or a whole number",
             ]
         );
@@ -382,7 +381,7 @@ error: unknown key `zebra` in upstreams.api
         assert_eq!(
             bad("listen: [1.2.3.4:1]\nupstream: {a: b}\nadmin: yes\nruntime: [a]\n"),
             [
-                "1:9 listen: found a list; expected an address, for example 127.0.0.1:8080",
+                "1:9 listen: found a list; expected an address, for example 127.0.0.1:8080, or unix:/run/trunkline.sock",
                 "2:12 upstream: found a mapping; expected a list: [h2c://127.0.0.1:9000, ...]",
                 "3:8 admin: found a single value; expected a mapping with the keys address, probes",
                 "4:10 runtime: found a list; expected a mapping with the keys workers",
@@ -408,7 +407,7 @@ error: unknown key `zebra` in upstreams.api
     #[test]
     fn values_from_the_environment_obey_the_same_rules() {
         let config = good("listen: ${TRUNKLINE_LISTEN}\nupstream: \"${SERVICE:-h2c://a:1}\"\n");
-        assert_eq!(config.listeners[0].address, "127.0.0.1:8081".parse().unwrap());
+        assert_eq!(config.listeners[0].address.tcp(), Some("127.0.0.1:8081".parse().unwrap()));
         assert_eq!(
             bad("listen: \"${LISTEN:-80}\"\nupstream: ${SERVICE:?name the service}\n"),
             [

@@ -7,25 +7,31 @@
 //! Runs on control, or on whoever starts the process.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
 
-use super::{Applied, Control, StartError, sockets};
+use super::sockets::{self, UnixBinding};
+use super::{Applied, Control, StartError};
 use crate::access_log::{self, AccessSink, Writer};
-use crate::config::{AccessLogOutput, Config, Endpoint, Listener, Upstream};
+use crate::config::{AccessLogOutput, Config, Endpoint, ListenAddress, Listener, Upstream};
 use crate::tls::{self, ClientTls, ServerTls};
-use crate::worker::{Command, Crew, EndpointShared, ListenerShared, Snapshot, Target, TargetTls, UpstreamSnapshot};
+use crate::worker::{
+    Command, Crew, EndpointShared, ListenerShared, ListeningSocket, Snapshot, Target, TargetTls, UpstreamSnapshot,
+};
 
 /// What makes a listener the same one over reloads.
-pub(super) type ListenerKey = (SocketAddr, String);
+pub(super) type ListenerKey = (ListenAddress, String);
+/// The Unix sockets that are listened on.
+pub(super) type UnixBindings = BTreeMap<PathBuf, Arc<UnixBinding>>;
 
 /// A configuration with all that it needs, not yet served.
 pub(super) struct Plan {
     pub(super) snapshot: Arc<Snapshot>,
     listeners: BTreeMap<ListenerKey, Arc<ListenerShared>>,
-    fresh_sockets: Vec<(Arc<ListenerShared>, Vec<TcpListener>)>,
+    fresh_sockets: Vec<(Arc<ListenerShared>, Vec<ListeningSocket>)>,
+    unix_bindings: UnixBindings,
     sink: Arc<AccessSink>,
     writer: Option<Writer>,
     client_tls: BTreeMap<String, Arc<ClientTls>>,
@@ -65,8 +71,9 @@ impl Plan {
             .collect::<Result<_, _>>()?;
         let mut listeners = BTreeMap::new();
         let mut fresh_sockets = Vec::new();
+        let mut unix_bindings = kept_unix_bindings(config, before);
         for listener in &config.listeners {
-            let key = (listener.address, listener.name.clone());
+            let key = (listener.address.clone(), listener.name.clone());
             let known = before.and_then(|before| before.listeners.get(&key));
             let known_tls =
                 known.filter(|known| known.settings.tls == listener.tls).and_then(|known| known.tls.as_ref());
@@ -78,8 +85,7 @@ impl Plan {
                 // The address stays, its settings change: the sockets move to the new record.
                 Some(known) => known.with_settings(listener.clone(), tls),
                 None => {
-                    let sockets = bind(listener, before, workers)?;
-                    let address = sockets[0].local_addr().unwrap_or(listener.address);
+                    let (sockets, address) = bind(listener, before, &mut unix_bindings, workers)?;
                     let shared = ListenerShared::new(listener.clone(), tls, address);
                     fresh_sockets.push((shared.clone(), sockets));
                     shared
@@ -89,7 +95,7 @@ impl Plan {
         }
         let (routes, drain_timeout) = (config.routes.clone(), config.shutdown.timeout);
         let snapshot = Snapshot { routes, upstreams, drain_timeout, access: sink.clone() };
-        Ok(Self { snapshot: Arc::new(snapshot), listeners, fresh_sockets, client_tls, sink, writer })
+        Ok(Self { snapshot: Arc::new(snapshot), listeners, fresh_sockets, unix_bindings, client_tls, sink, writer })
     }
 
     /// Has the workers serve it. Cannot fail.
@@ -103,6 +109,8 @@ impl Plan {
             generation = before.generation + 1;
             writers.append(&mut before.writers);
             crew.broadcast(|| Command::Apply(self.snapshot.clone()));
+            // Before workers are told to stop accepting there: who comes later is to find no socket.
+            before.unix_bindings.retain(|path, _| self.unix_bindings.contains_key(path));
             for (key, old) in &before.listeners {
                 match self.listeners.get(key) {
                     Some(new) if Arc::ptr_eq(old, new) => {}
@@ -130,6 +138,7 @@ impl Plan {
             writers,
             client_tls: self.client_tls,
             refused: BTreeMap::new(),
+            unix_bindings: self.unix_bindings,
         }
     }
 
@@ -189,11 +198,44 @@ fn change(before: &Config, after: &Config, is_renewal: bool) -> String {
     if parts.is_empty() { "nothing changed".to_owned() } else { format!("changed: {}", parts.join(", ")) }
 }
 
-/// Binds a new listener. An address that a listener under another name gives up is bound beside it: both are ours.
-fn bind(listener: &Listener, before: Option<&Applied>, workers: usize) -> Result<Vec<TcpListener>, StartError> {
+/// Binds a new listener: a socket for each worker, and where they listen. An address that a listener under another name
+/// gives up is bound beside it, or shared: both are ours.
+fn bind(
+    listener: &Listener,
+    before: Option<&Applied>,
+    unix_bindings: &mut UnixBindings,
+    workers: usize,
+) -> Result<(Vec<ListeningSocket>, ListenAddress), StartError> {
     let what = format!("listener {}", listener.name);
-    let is_ours = before.is_some_and(|before| before.listeners.values().any(|known| known.address == listener.address));
-    sockets::bind_shared(&what, listener.address, workers, is_ours)
+    let wanted = &listener.address;
+    match wanted {
+        ListenAddress::Tcp(address) => {
+            let is_ours = before.is_some_and(|before| before.listeners.values().any(|known| known.address == *wanted));
+            let sockets = sockets::bind_shared(&what, *address, workers, is_ours)?;
+            let address = sockets[0].local_addr().unwrap_or(*address);
+            Ok((sockets.into_iter().map(ListeningSocket::Tcp).collect(), address.into()))
+        }
+        ListenAddress::Unix(path) => {
+            let binding = match unix_bindings.get(path) {
+                Some(binding) => binding.clone(),
+                None => Arc::new(UnixBinding::new(&what, path)?),
+            };
+            let shared = (0..workers).map(|_| binding.share().map(ListeningSocket::Unix)).collect::<Result<_, _>>();
+            let sockets =
+                shared.map_err(|error| StartError::Bind { what: what.clone(), address: wanted.clone(), error })?;
+            unix_bindings.insert(path.clone(), binding);
+            Ok((sockets, wanted.clone()))
+        }
+    }
+}
+
+/// The Unix sockets of `before` that `config` still wants.
+fn kept_unix_bindings(config: &Config, before: Option<&Applied>) -> UnixBindings {
+    let is_wanted = |path: &PathBuf| {
+        config.listeners.iter().any(|it| matches!(&it.address, ListenAddress::Unix(wanted) if wanted == path))
+    };
+    let known = before.into_iter().flat_map(|before| &before.unix_bindings);
+    known.filter(|(path, _)| is_wanted(path)).map(|(path, binding)| (path.clone(), binding.clone())).collect()
 }
 
 pub(super) fn upstream_snapshot(
@@ -271,7 +313,8 @@ fn is_same_arc<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
 fn target(upstream: &Upstream, endpoint: &Endpoint, client_tls: Option<&Arc<ClientTls>>) -> Result<Target, StartError> {
     let tls = match client_tls {
         Some(client_tls) if endpoint.protocol.is_tls() => {
-            let name = upstream.tls.server_name.clone().unwrap_or_else(|| endpoint.host.clone());
+            let name = upstream.tls.server_name.clone().or_else(|| endpoint.host().map(str::to_owned));
+            let name = name.expect("no Unix socket has a TLS scheme");
             let name = ServerName::try_from(name).map_err(|error| StartError::Tls {
                 what: format!("upstreams.{}", upstream.name),
                 why: error.to_string(),

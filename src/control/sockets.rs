@@ -2,11 +2,14 @@
 //!
 //! Runs on control, or on whoever starts the process.
 
+mod unix;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub(super) use self::unix::UnixBinding;
 use super::StartError;
 
 /// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
@@ -38,7 +41,7 @@ pub(super) fn bind_shared(
         }
         Ok(sockets)
     };
-    bind().map_err(|error| StartError::Bind { what: what.to_owned(), address, error })
+    bind().map_err(|error| StartError::Bind { what: what.to_owned(), address: address.into(), error })
 }
 
 /// Binds one socket, non-blocking, listening.
@@ -48,7 +51,7 @@ pub(super) fn bind_shared(
 pub(super) fn bind_one(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
     bound(address, false).and_then(listening).map_err(|error| StartError::Bind {
         what: what.to_owned(),
-        address,
+        address: address.into(),
         error,
     })
 }
@@ -64,7 +67,7 @@ fn bound(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn listening(socket: Socket) -> io::Result<TcpListener> {
+fn listening<T: From<Socket>>(socket: Socket) -> io::Result<T> {
     listen(&socket)?;
     Ok(socket.into())
 }

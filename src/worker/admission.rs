@@ -2,20 +2,19 @@
 //!
 //! Used by all workers, once for each connection. Knows no sockets.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::config;
+use crate::config::{self, ListenAddress};
 use crate::tls::ServerTls;
 
 /// One listener in the whole process.
 pub struct ListenerShared {
     pub settings: config::Listener,
     /// Where it really listens: the port that the kernel chose, if 0 was asked for.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// Present where clients speak TLS.
     pub tls: Option<Arc<ServerTls>>,
     places: Arc<Places>,
@@ -32,13 +31,13 @@ struct Places {
 }
 
 impl ListenerShared {
-    pub fn new(settings: config::Listener, tls: Option<Arc<ServerTls>>, address: SocketAddr) -> Arc<Self> {
+    pub fn new(settings: config::Listener, tls: Option<Arc<ServerTls>>, address: ListenAddress) -> Arc<Self> {
         Arc::new(Self { settings, address, tls, places: Arc::default() })
     }
 
     /// The same listener under other settings or with other certificates: who is connected already still counts.
     pub fn with_settings(&self, settings: config::Listener, tls: Option<Arc<ServerTls>>) -> Arc<Self> {
-        let (address, places) = (self.address, self.places.clone());
+        let (address, places) = (self.address.clone(), self.places.clone());
         Arc::new(Self { settings, address, tls, places })
     }
 

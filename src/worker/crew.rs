@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::admission::{ConnectionPermit, ListenerShared};
+use super::listening::ListeningSocket;
 use super::peer::Peer;
 use super::snapshot::Snapshot;
 use super::transport::Accepted;
@@ -19,8 +20,8 @@ use crate::translate::Identity;
 pub enum Command {
     /// Serve requests by this configuration from now on.
     Apply(Arc<Snapshot>),
-    /// Accept on this socket. Non-blocking, listening.
-    Listen(Arc<ListenerShared>, std::net::TcpListener),
+    /// Accept on this socket.
+    Listen(Arc<ListenerShared>, ListeningSocket),
     /// Serve who connects there by other settings from now on.
     Replace { old: Arc<ListenerShared>, new: Arc<ListenerShared> },
     /// Stop accepting there; retired connections finish what runs.

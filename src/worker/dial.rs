@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -18,8 +19,8 @@ use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -27,7 +28,7 @@ use super::dial_failure::{DialFailure, DialFailures};
 use super::mux::{Link, LinkState};
 use super::upstream_io::UpstreamIo;
 use super::vigil::Vigil;
-use crate::config::{self, Endpoint, Protocol};
+use crate::config::{self, Endpoint, Location, Protocol};
 use crate::error::UpstreamFault;
 use crate::metrics::EndpointMetrics;
 use crate::tls;
@@ -38,6 +39,9 @@ const LIMIT_UNKNOWN: usize = usize::MAX - 1;
 const RESPONSE_HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// Streams that may be reset and forgotten at once: clients that leave in a storm must not look like an attack of the peer.
 const RESET_STREAMS_MAX: usize = 10_000;
+
+/// Between two tries at a Unix socket whose queue is full: the kernel does not tell when it no longer is.
+const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// How HTTP/1.1 answers begin.
 const HTTP1_ANSWER: &[u8; 6] = b"HTTP/1";
@@ -71,9 +75,8 @@ pub struct TargetTls {
 
 impl Target {
     /// The addresses of the endpoint's host, within the connect timeout.
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, UpstreamFault> {
-        let address = (self.endpoint.host.as_str(), self.endpoint.port);
-        match tokio::time::timeout(self.connect_timeout, tokio::net::lookup_host(address)).await {
+    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, UpstreamFault> {
+        match tokio::time::timeout(self.connect_timeout, tokio::net::lookup_host((host, port))).await {
             Ok(Ok(addresses)) => Ok(addresses.collect()),
             Ok(Err(error)) => {
                 tracing::debug!(endpoint = %self.endpoint, %error, "name does not resolve");
@@ -115,9 +118,36 @@ impl Target {
         })
     }
 
-    /// Resolves, then within the connect timeout, whose end is returned too, connects TCP and TLS.
+    /// A connection to a Unix socket. One whose queue is full has an owner, who may come to it.
+    async fn connect_unix(&self, path: &Path) -> Result<UnixStream, DialFailure> {
+        loop {
+            match UnixStream::connect(path).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(QUEUE_PAUSE).await,
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "connect failed");
+                    let cause = match error.kind() {
+                        io::ErrorKind::NotFound => "there is no such socket: is the service running?",
+                        io::ErrorKind::PermissionDenied => "the socket's mode or its folder's does not let us connect",
+                        _ => return Err(connect_fault(&error).into()),
+                    };
+                    return Err(DialFailure::because(UpstreamFault::ConnectRefused, cause));
+                }
+            }
+        }
+    }
+
+    /// Resolves, then within the connect timeout, whose end is returned too, connects TCP and TLS, or a Unix socket.
     async fn open(&self, is_http2: bool) -> Result<(UpstreamIo, Instant), DialFailure> {
-        let addresses = self.resolve().await?;
+        let addresses = match &self.endpoint.location {
+            Location::Host { host, port } => self.resolve(host, *port).await?,
+            Location::Unix(path) => {
+                let end = Instant::now() + self.connect_timeout;
+                let late = |_| Err(UpstreamFault::ConnectTimeout.into());
+                let stream = timeout_at(end, self.connect_unix(path)).await.unwrap_or_else(late)?;
+                return Ok((UpstreamIo::unix(stream, is_http2), end));
+            }
+        };
         let end = Instant::now() + self.connect_timeout;
         let late = |_| Err(UpstreamFault::ConnectTimeout);
         let tcp = timeout_at(end, self.connect(addresses)).await.unwrap_or_else(late)?;

@@ -1,6 +1,6 @@
 //! Accepting client connections, and giving them to the worker with the least to do.
 //!
-//! Every worker accepts on a socket of its own for each listener (`SO_REUSEPORT`). The kernel spreads connections by
+//! Every worker accepts on a socket of its own for each listener (`SO_REUSEPORT`; Unix sockets are shared). The kernel spreads connections by
 //! hash, which is uneven when they are few and live long, so a fresh connection goes to the least loaded worker when the
 //! accepting one has clearly more.
 //!
@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::admission::{ConnectionPermit, ListenerShared};
 use super::crew::Command;
 use super::downstream;
+use super::listening::Listening;
 use super::local::{Load, Local};
 use super::peer::Peer;
 use super::proxy_protocol::introduce;
@@ -66,7 +66,7 @@ impl Accepting {
 }
 
 /// Accepts until told to stop; then takes in who is connected already and waits to be accepted.
-pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: TcpListener) {
+pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: Listening) {
     let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
@@ -78,12 +78,12 @@ pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: T
             } => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((transport, peer)) => {
                 is_failing = false;
                 // Only now: a place must not be held by a worker to which nobody connects.
                 let place = |listener: &Arc<ListenerShared>| Some((listener.clone(), listener.try_connect()?));
                 let (listener, permit) = accepting.until(place).await;
-                admit(&local, &listener, Transport::Tcp(stream), Peer::Tcp(peer), permit);
+                admit(&local, &listener, transport, peer, permit);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -96,15 +96,11 @@ pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: T
         }
     }
     // Asked directly, because the runtime may not have heard of the latest ones yet.
-    let Ok(socket) = socket.into_std() else { return };
+    let Ok(socket) = socket.into_socket() else { return };
     let listener = accepting.listener();
     while let Some(permit) = listener.try_connect() {
-        let Ok((stream, peer)) = socket.accept() else { return };
-        if stream.set_nonblocking(true).is_ok()
-            && let Ok(stream) = TcpStream::from_std(stream)
-        {
-            admit(&local, &listener, Transport::Tcp(stream), Peer::Tcp(peer), permit);
-        }
+        let Ok((transport, peer)) = socket.accept() else { return };
+        admit(&local, &listener, transport, peer, permit);
     }
 }
 

@@ -18,7 +18,7 @@ use super::discovery::Discovery;
 use super::http1::Http1Pool;
 use super::mux::Link;
 use super::watchers::Watchers;
-use crate::config;
+use crate::config::{self, Endpoint, Location};
 use crate::error::UpstreamFault;
 use crate::metrics::EndpointMetrics;
 
@@ -282,14 +282,17 @@ pub(super) fn hint(target: &Target, failure: &DialFailure) -> String {
         return format!(": {cause}");
     }
     match failure.fault {
-        UpstreamFault::NotHttp2 => format!(
-            ": {} answered HTTP/1.1 to the HTTP/2 preface: write http1:// or enable h2c in the service",
-            target.endpoint.authority()
-        ),
+        UpstreamFault::NotHttp2 => {
+            let Endpoint { location, .. } = &target.endpoint;
+            let scheme = if matches!(location, Location::Unix(_)) { "http1+unix:" } else { "http1://" };
+            format!(": {location} answered HTTP/1.1 to the HTTP/2 preface: write {scheme} or enable h2c in the service")
+        }
         UpstreamFault::NoHttp2ByAlpn => {
             ": it does not offer h2 by ALPN: write https:// or enable HTTP/2 in the service".to_owned()
         }
-        UpstreamFault::DnsFailed => format!(": the name {} does not resolve", target.endpoint.host),
+        UpstreamFault::DnsFailed => {
+            format!(": the name {} does not resolve", target.endpoint.host().unwrap_or_default())
+        }
         _ => String::new(),
     }
 }

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::tls;
 
@@ -73,12 +73,17 @@ impl Traffic {
 
 enum Transport {
     Tcp(TcpStream),
+    Unix(UnixStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 impl UpstreamIo {
     pub(crate) fn tcp(stream: TcpStream, is_http2: bool) -> Self {
         Self::new(Transport::Tcp(stream), is_http2)
+    }
+
+    pub(crate) fn unix(stream: UnixStream, is_http2: bool) -> Self {
+        Self::new(Transport::Unix(stream), is_http2)
     }
 
     pub(crate) fn tls(stream: tokio_rustls::client::TlsStream<TcpStream>, is_http2: bool) -> Self {
@@ -112,6 +117,8 @@ impl UpstreamIo {
         let stream = match &self.stream.transport {
             Transport::Tcp(stream) => stream,
             Transport::Tls(stream) => stream.get_ref().0,
+            // It knows no resets.
+            Transport::Unix(_) => return,
         };
         // Fails only for a socket that is gone.
         let _ = stream.set_zero_linger();
@@ -204,6 +211,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(tls::explained),
         }
     }
@@ -213,12 +221,13 @@ impl Stream {
     fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let (polled, is_atomic) = match &mut self.transport {
             Transport::Tcp(stream) => (Pin::new(stream).poll_write_vectored(cx, bufs), true),
+            Transport::Unix(stream) => (Pin::new(stream).poll_write_vectored(cx, bufs), true),
             Transport::Tls(stream) => {
                 let polled = Pin::new(&mut *stream).poll_write_vectored(cx, bufs);
                 (polled.map_err(|error| explained(stream, error)), false)
             }
         };
-        // What TCP refuses has gone nowhere; TLS may have sent a first record of what it then fails to send whole.
+        // What a bare socket refuses has gone nowhere; TLS may have sent a first record of what it then fails to send whole.
         if matches!(polled, Poll::Ready(Ok(_))) || !is_atomic {
             self.traffic.writes.fetch_add(1, Ordering::Release);
         }
@@ -228,6 +237,7 @@ impl Stream {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => {
                 let polled = Pin::new(&mut *stream).poll_flush(cx);
                 polled.map_err(|error| explained(stream, error))
@@ -238,6 +248,7 @@ impl Stream {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

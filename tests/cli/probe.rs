@@ -98,6 +98,14 @@ fn a_service_that_is_down_exits_with_1() {
 }
 
 #[test]
+fn a_socket_that_is_not_there_is_said_to_be_missing() {
+    let said = probe("h2c+unix:/nowhere/app.sock");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let line = "error: upstreams.default: h2c+unix:/nowhere/app.sock: there is no such socket: is the service running?";
+    assert!(said.stderr.contains(line), "{said:?}");
+}
+
+#[test]
 fn a_name_that_does_not_resolve_is_named() {
     // The connect timeout includes the name, and some resolvers take their time to say no.
     let folder = Folder::with(

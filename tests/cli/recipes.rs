@@ -23,7 +23,7 @@ fn every_recipe_is_accepted_by_check() {
         names.push(path.file_stem().expect("a name").to_string_lossy().into_owned());
     }
     names.sort();
-    assert_eq!(names, ["grpc", "long-poll", "sse", "tls", "uploads", "websocket"]);
+    assert_eq!(names, ["grpc", "long-poll", "sse", "tls", "unix", "uploads", "websocket"]);
 }
 
 #[test]

@@ -21,7 +21,10 @@ fn the_sidecars_ports_and_times_are_those_of_its_configuration() {
     let probes = config.admin.probes.expect("the kubelet asks the probes' address");
     assert!(probes.ip().is_unspecified(), "the kubelet comes from outside the pod");
     let ports = values("containerPort");
-    assert_eq!(ports, [config.listeners[0].address.port().to_string(), probes.port().to_string()]);
+    assert_eq!(
+        ports,
+        [config.listeners[0].address.tcp().expect("a port of the pod").port().to_string(), probes.port().to_string()]
+    );
 
     let grace = values("terminationGracePeriodSeconds")[0].parse().unwrap();
     let pause = values("seconds")[0].parse().unwrap();

@@ -33,3 +33,4 @@ mod timeouts;
 mod tls;
 mod translation;
 mod tunnels;
+mod unix;

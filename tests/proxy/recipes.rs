@@ -5,6 +5,7 @@
 mod bodies;
 mod streams;
 mod tls;
+mod unix;
 
 use std::path::Path;
 
@@ -14,7 +15,9 @@ use crate::harness::proxy::{self, Proxy};
 fn recipe(name: &str, variables: &[(&str, &str)]) -> Proxy {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let variables = [&[("LISTEN", "127.0.0.1:0")][..], variables].concat();
+    let has_listen = variables.iter().any(|(variable, _)| *variable == "LISTEN");
+    let listen: &[_] = if has_listen { &[] } else { &[("LISTEN", "127.0.0.1:0")] };
+    let variables = [listen, variables].concat();
     for (variable, _) in &variables {
         assert!(text.contains(&format!("${{{variable}:-")), "{name} has no variable {variable}");
     }

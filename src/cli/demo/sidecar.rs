@@ -41,7 +41,8 @@ impl Sidecar {
             config.logs.access.only = AccessLogOnly::None;
             match Process::start(config) {
                 Ok(process) => {
-                    let address = process.control().listeners().first().map_or(listen, |(_, address)| *address);
+                    let address =
+                        process.control().listeners().first().and_then(|(_, address)| address.tcp()).unwrap_or(listen);
                     return Ok(Self { process, address, yaml: yaml(arguments, address, service) });
                 }
                 Err(error @ StartError::Bind { .. }) => last = Some(error),

@@ -92,6 +92,8 @@ listeners:
   - { name: b, address: 127.0.0.1:80 }
   - { address: 127.0.0.1:0 }
   - { address: 127.0.0.1:0 }
+  - { address: unix:/run/a.sock }
+  - { address: unix:/run/a.sock }
 upstreams: { api: { endpoints: [h2c://a:1] } }
 ";
     assert_eq!(
@@ -99,6 +101,7 @@ upstreams: { api: { endpoints: [h2c://a:1] } }
         [
             "3:13 two listeners are called `a`; first given in line 2",
             "4:25 127.0.0.1:80 is already the address of the listener `a`; first given in line 2",
+            "8:16 unix:/run/a.sock is already the address of the listener `listener-6`; first given in line 7",
         ]
     );
 }
@@ -236,6 +239,10 @@ fn fields_are_set_once_whatever_their_case() {
 #[test]
 fn an_address_is_one_endpoint_whatever_its_scheme() {
     let label = "first given in line 4; for a larger share give a weight";
+    assert_eq!(
+        errors(&upstream("endpoints: [h2c+unix:/a, http1+unix:/a, h2c+unix:/b]")),
+        [format!("4:30 unix:/a is twice among the endpoints of `api`; {label}")]
+    );
     assert_eq!(
         errors(&upstream("endpoints: [h2c://a:1, http1://A:1, h2c://a:2]")),
         [format!("4:28 a:1 is twice among the endpoints of `api`; {label}")]

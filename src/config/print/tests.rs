@@ -12,8 +12,8 @@ use proptest::sample::{select, subsequence};
 use super::super::Protocol;
 use super::super::schema::load_with;
 use super::super::{
-    AccessLogFormat, AccessLogOnly, Alpn, Balance, Diagnostics, ProxyProtocol, Reconnect, RetryWhen, Source,
-    TlsVersion, TrustedPeer,
+    AccessLogFormat, AccessLogOnly, Alpn, Balance, Diagnostics, ListenAddress, Location, ProxyProtocol, Reconnect,
+    RetryWhen, Source, TlsVersion, TrustedPeer,
 };
 use super::*;
 
@@ -77,9 +77,20 @@ fn trusted_peers() -> impl Strategy<Value = TrustedPeer> {
     ]
 }
 
+fn listen_addresses() -> impl Strategy<Value = ListenAddress> {
+    prop_oneof![
+        (1u16..1000).prop_map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, port)).into()),
+        unix_paths().prop_map(ListenAddress::Unix),
+    ]
+}
+
+fn unix_paths() -> impl Strategy<Value = PathBuf> {
+    "/[^/\\x00]\\PC{0,10}[^/\\x00]".prop_map(PathBuf::from)
+}
+
 prop_compose! {
     fn listeners()(
-        (name, port, max_connections) in (words(), 1u16..1000, 1u32..10_000_000),
+        (name, address, max_connections) in (words(), listen_addresses(), 1u32..10_000_000),
         (header_timeout, idle_timeout) in (times(1), times(1)),
         header_bytes_max in 8192usize..(1 << 20),
         headers_max in 8usize..1024,
@@ -89,7 +100,6 @@ prop_compose! {
         tls in of(listener_tls()),
         proxy_protocol in select(vec![ProxyProtocol::Disabled, ProxyProtocol::Optional, ProxyProtocol::Required]),
     ) -> Listener {
-        let address = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
         Listener {
             name, address, max_connections, header_timeout, idle_timeout, header_bytes_max, headers_max, streams_max,
             body_bytes_max,
@@ -151,6 +161,7 @@ prop_compose! {
     fn upstreams()(
         name in words(),
         list in btree_map((prop_oneof!["[a-z]{1,9}", Just("::1".to_owned())], 1u16..), (0..5usize, 1u32..1000), 1..4),
+        unix in of(unix_paths()),
         balance in select(vec![Balance::RoundRobin, Balance::LeastRequests]),
         (min_connections, more) in (0u32..100, 1u32..100),
         (max_streams_per_connection, max_pending) in (1u32..100, 0u32..1_000_000),
@@ -167,7 +178,12 @@ prop_compose! {
         let protocols = [Protocol::H2c, Protocol::H2Tls, Protocol::Http1, Protocol::Http, Protocol::Https];
         let endpoints: Vec<_> = list
             .into_iter()
-            .map(|((host, port), (protocol, weight))| Endpoint { protocol: protocols[protocol], host, port, weight })
+            .map(|((host, port), (protocol, weight))| Endpoint {
+                protocol: protocols[protocol],
+                location: Location::Host { host, port },
+                weight,
+            })
+            .chain(unix.map(|path| Endpoint { protocol: Protocol::Http, location: Location::Unix(path), weight: 1 }))
             .collect();
         let has_tls = endpoints.iter().any(|endpoint| endpoint.protocol.is_tls());
         let ca = ca.map_or(CaSource::System, CaSource::File);
@@ -214,7 +230,10 @@ prop_compose! {
         // Names and addresses must differ; the position makes them so.
         for (position, listener) in listeners.iter_mut().enumerate() {
             listener.name = format!("{position}{:.60}", listener.name);
-            listener.address.set_port(listener.address.port() + 10_000 * position as u16);
+            match &mut listener.address {
+                ListenAddress::Tcp(address) => address.set_port(address.port() + 10_000 * position as u16),
+                ListenAddress::Unix(path) => path.as_mut_os_string().push(position.to_string()),
+            }
         }
         for (position, upstream) in upstreams.iter_mut().enumerate().skip(1) {
             upstream.name = format!("{position}{:.60}", upstream.name);

@@ -6,6 +6,7 @@ mod raw;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -79,6 +80,24 @@ pub async fn h2_behind(first: &[u8], address: SocketAddr) -> H2Client {
     let connecting = Socket::connect_behind(first, address, None);
     let socket = within("connection", connecting).await.expect("the address accepts");
     H2Client::new(socket, format!("http://{address}")).await
+}
+
+/// As [`h1`], over a Unix socket.
+pub async fn h1_unix(path: &Path) -> Client {
+    Client::new(Wire::new(unix(path).await), "localhost".to_owned())
+}
+
+/// As [`h2`], over a Unix socket.
+pub async fn h2_unix(path: &Path) -> H2Client {
+    H2Client::new(unix(path).await, "http://localhost".to_owned()).await
+}
+
+pub async fn raw_unix(path: &Path) -> RawClient {
+    RawClient::new(Wire::new(unix(path).await))
+}
+
+async fn unix(path: &Path) -> Socket {
+    within("connection", Socket::connect_unix(path)).await.expect("the path accepts")
 }
 
 /// Opens a connection that sends whatever bytes it is given.

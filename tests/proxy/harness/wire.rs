@@ -8,6 +8,7 @@ mod head;
 mod socket;
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -109,7 +110,7 @@ impl Wire {
 
     /// Ends both directions with a reset.
     pub fn abort(self) {
-        super::origin::reset_on_close(self.socket.tcp());
+        _ = self.socket.bare().set_linger(Some(Duration::ZERO));
     }
 
     pub fn socket(&self) -> &Socket {

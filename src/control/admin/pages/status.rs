@@ -5,22 +5,22 @@
 //! Pure: from figures to text.
 
 use std::fmt::{self, Display, Write as _};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Access, Page};
+use crate::config::ListenAddress;
 use crate::metrics::STATUS_CLASSES;
 use crate::metrics::figures::Figures;
 use crate::metrics::latency::HistogramSum;
 
 /// Draws the page.
-pub(super) fn page(figures: &Figures, listeners: &[(String, SocketAddr)], access: Access) -> String {
+pub(super) fn page(figures: &Figures, listeners: &[(String, ListenAddress)], access: Access) -> String {
     let mut out = String::new();
     write(&mut out, figures, listeners, access).expect("writing to a string cannot fail");
     out
 }
 
-fn write(out: &mut String, figures: &Figures, listeners: &[(String, SocketAddr)], access: Access) -> fmt::Result {
+fn write(out: &mut String, figures: &Figures, listeners: &[(String, ListenAddress)], access: Access) -> fmt::Result {
     let standing = &figures.standing;
     writeln!(out, "{HEAD}<h1>Trunkline {}</h1>", Escaped(&standing.version))?;
     let reload = if standing.is_reloaded { "" } else { " (the latest reload failed, the old one is kept)" };
@@ -181,7 +181,7 @@ mod tests {
             endpoints: vec![EndpointFigures { upstream: evil.to_owned(), ..EndpointFigures::default() }],
             ..Figures::default()
         };
-        let listeners = [(evil.to_owned(), SocketAddr::from(([127, 0, 0, 1], 8080)))];
+        let listeners = [(evil.to_owned(), std::net::SocketAddr::from(([127, 0, 0, 1], 8080)).into())];
         let html = page(&figures, &listeners, Access::Full);
         assert!(!html.contains("<script"), "{html}");
         assert_eq!(html.matches("&lt;script&gt;&quot;&amp;&#39;").count(), 3);

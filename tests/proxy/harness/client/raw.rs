@@ -6,7 +6,6 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::SockRef;
 
 use crate::harness::watched::within;
 use crate::harness::wire::{Broken, Head, Response, Socket, Wire};
@@ -69,8 +68,7 @@ impl RawClient {
 
     /// Whether bytes, or the end of the connection, have come and were not read yet.
     pub fn has_input(&self) -> bool {
-        !self.wire.leftover().is_empty()
-            || SockRef::from(self.wire.socket().tcp()).peek(&mut [MaybeUninit::new(0)]).is_ok()
+        !self.wire.leftover().is_empty() || self.wire.socket().bare().peek(&mut [MaybeUninit::new(0)]).is_ok()
     }
 
     /// What was read beyond the last message.

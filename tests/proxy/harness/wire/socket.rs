@@ -1,13 +1,15 @@
-//! A TCP connection, in the clear or under TLS.
+//! A connection over TCP, in the clear or under TLS, or over a Unix socket.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustls_pki_types::{CertificateDer, ServerName};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -16,6 +18,7 @@ use crate::harness::tls::server_name;
 pub enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
 }
 
 impl Socket {
@@ -60,17 +63,23 @@ impl Socket {
         Ok(Self::Tls(Box::new(connector.connect(name, stream).await?)))
     }
 
-    pub fn tcp(&self) -> &TcpStream {
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        UnixStream::connect(path).await.map(Self::Unix)
+    }
+
+    /// The socket itself, whatever is spoken on it.
+    pub fn bare(&self) -> SockRef<'_> {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(stream) => stream.into(),
+            Self::Tls(stream) => stream.get_ref().0.into(),
+            Self::Unix(stream) => stream.into(),
         }
     }
 
     /// The certificate that the peer has shown.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
         }
     }
@@ -78,7 +87,7 @@ impl Socket {
     /// The protocol that TLS agreed on.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
         }
     }
@@ -87,6 +96,7 @@ impl Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream),
             Self::Tls(stream) => Pin::new(stream),
+            Self::Unix(stream) => Pin::new(stream),
         }
     }
 }
@@ -96,6 +106,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
