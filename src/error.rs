@@ -35,6 +35,8 @@ pub enum DownstreamFault {
     BadHandshake,
     /// A WebSocket of another version than 13 is asked for.
     WebSocketVersion,
+    /// An extended CONNECT for something else than a WebSocket (RFC 8441, RFC 9220 §3).
+    ProtocolNotCarried,
     /// The body ended before its length or stalled for the stream idle timeout.
     BodyIncomplete,
     /// The client went away before the answer was complete.
@@ -176,7 +178,7 @@ impl From<UpstreamFault> for Fault {
 
 impl Fault {
     /// Every fault there is, for documents, metrics and tests.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Downstream(DownstreamFault::MalformedHead),
         Self::Downstream(DownstreamFault::UriTooLong),
         Self::Downstream(DownstreamFault::HeadTooLarge),
@@ -185,6 +187,7 @@ impl Fault {
         Self::Downstream(DownstreamFault::MethodNotAllowed),
         Self::Downstream(DownstreamFault::BadHandshake),
         Self::Downstream(DownstreamFault::WebSocketVersion),
+        Self::Downstream(DownstreamFault::ProtocolNotCarried),
         Self::Downstream(DownstreamFault::BodyIncomplete),
         Self::Downstream(DownstreamFault::ClientGone),
         Self::Downstream(DownstreamFault::WriteStalled),
@@ -270,6 +273,9 @@ impl DownstreamFault {
             Self::BadHandshake => row(400, REQUEST, "bad_handshake", "The WebSocket handshake is not valid.").closing(),
             Self::WebSocketVersion => {
                 row(426, REQUEST, "web_socket_version", "Only version 13 of WebSocket is spoken here.").closing()
+            }
+            Self::ProtocolNotCarried => {
+                row(501, REQUEST, "protocol_not_carried", "Only WebSocket is carried by extended CONNECT.").closing()
             }
             Self::BodyIncomplete => row(400, REQUEST, "body_incomplete", "The request body is incomplete.").closing(),
             Self::ClientGone => silent(499, None, "client_gone"),
@@ -384,7 +390,7 @@ const fn row(status: u16, proxy_status: &'static str, reason: &'static str, sent
 /// only the status: it makes `Unavailable` of 504 as well. The row of a fault may know better.
 const fn grpc_status(status: u16) -> Status {
     match status {
-        404 | 405 => Status::Unimplemented,
+        404 | 405 | 501 => Status::Unimplemented,
         413 | 414 | 431 => Status::ResourceExhausted,
         502 | 503 => Status::Unavailable,
         504 => Status::DeadlineExceeded,
@@ -469,10 +475,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fault_of_the_client_is_a_4xx_beside_a_missing_route() {
+    fn only_a_fault_of_the_client_is_a_4xx_or_501_beside_a_missing_route() {
         for fault in Fault::ALL.into_iter().filter(|fault| *fault != Fault::Proxy(ProxyFault::NoRoute)) {
-            let is_4xx = fault.answer().logged_status < 500;
-            assert_eq!(is_4xx, matches!(fault, Fault::Downstream(_)), "{fault:?}");
+            let is_of_client = matches!(fault.answer().logged_status, 400..500 | 501);
+            assert_eq!(is_of_client, matches!(fault, Fault::Downstream(_)), "{fault:?}");
         }
     }
 

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::ext;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version, request, uri};
@@ -58,8 +59,17 @@ impl RequestHead {
     }
 
     /// As [`RequestHead::from_http1`], for a head that h2 has parsed. `has_body` says whether a body follows, which the
-    /// fields need not say.
-    pub fn from_http2(parts: request::Parts, has_body: bool, hop: &Hop) -> Result<Self, Fault> {
+    /// fields need not say. A WebSocket, which is asked for by extended CONNECT here, is a GET from now on (RFC 8441).
+    ///
+    /// # Errors
+    /// Besides those of HTTP/1.1, [`DownstreamFault::ProtocolNotCarried`].
+    pub fn from_http2(mut parts: request::Parts, has_body: bool, hop: &Hop) -> Result<Self, Fault> {
+        if let Some(protocol) = parts.extensions.remove::<ext::Protocol>() {
+            let upgrade = Upgrade::of_connect(&protocol, &mut parts.headers)?;
+            parts.method = Method::GET;
+            let head = Self::from_http2(parts, false, hop)?;
+            return Ok(Self { upgrade: Some(upgrade), ..head });
+        }
         let request::Parts { method, uri, headers, .. } = parts;
         let target = if is_carried(&method) { Target::of_http2(&method, uri)? } else { return Err(not_carried()) };
         Self::new(method, target, Version::HTTP_2, headers, has_body, hop)

@@ -1,7 +1,8 @@
 //! Another protocol in place of HTTP: how a client asks for it, how the service is asked, and what both are answered.
 //!
 //! HTTP/1.1 asks with `Upgrade` and is answered with 101 (RFC 9110 §7.8), HTTP/2 asks with extended CONNECT and is answered
-//! with 2xx (RFC 8441). A WebSocket in HTTP/1.1 has besides a key, and the answer a hash of it (RFC 6455 §4).
+//! with 2xx (RFC 8441). A WebSocket in HTTP/1.1 has besides a key, and the answer a hash of it (RFC 6455 §4): for a client
+//! of HTTP/2, which has none, the key is made here, and the hash is checked all the same.
 //!
 //! Decided here, because the RFCs leave it open:
 //! - `Upgrade` is heeded only if Connection names it, and never together with `close`.
@@ -11,6 +12,10 @@
 //! - A WebSocket's request has neither body nor another method than GET: such is refused, because whoever disagrees about
 //!   where its body ends would read frames as requests. For other protocols RFC 9110 §7.8 lets a server go on in HTTP,
 //!   and a request with a body is served so.
+//! - Of clients of HTTP/2 only WebSockets are carried: what another `:protocol` would be in HTTP/1.1, and whether a service
+//!   of HTTP/2 knows it, no RFC says in general. RFC 9220 §3 has 501 for such.
+
+use std::hash::{BuildHasher as _, RandomState};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -23,7 +28,7 @@ use http::{Method, Request, StatusCode, Version, response};
 use sha1::{Digest, Sha1};
 
 use super::fields::{members, parse_length};
-use super::response::strip;
+use super::response::{ResponseBody, response_to_http1, strip};
 use crate::error::{DownstreamFault, UpstreamFault};
 
 /// What is spoken after the upgrade.
@@ -78,6 +83,8 @@ pub struct Upgrade {
     pub protocol: Protocol,
     /// A WebSocket's `Sec-WebSocket-Key`.
     key: Option<HeaderValue>,
+    /// The client has asked by extended CONNECT.
+    is_connect: bool,
 }
 
 impl Upgrade {
@@ -99,20 +106,34 @@ impl Upgrade {
         let length = headers.get(header::CONTENT_LENGTH).and_then(|length| parse_length(length.as_bytes()));
         let has_body = is_chunked || length.is_some_and(|length| length > 0);
         if protocol != Protocol::WebSocket {
-            return Ok((!has_body).then(|| Box::new(Self { protocol, key: None })));
+            return Ok((!has_body).then(|| Box::new(Self { protocol, key: None, is_connect: false })));
         }
         if *method != Method::GET || has_body {
             return Err(DownstreamFault::BadHandshake);
         }
-        match only(headers, &SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) {
-            None => return Err(DownstreamFault::BadHandshake),
-            Some(b"13") => {}
-            Some(_) => return Err(DownstreamFault::WebSocketVersion),
-        }
+        check_version(headers)?;
         let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key)).cloned();
         headers.remove(SEC_WEBSOCKET_KEY);
         let key = Some(key.ok_or(DownstreamFault::BadHandshake)?);
-        Ok(Some(Box::new(Self { protocol, key })))
+        Ok(Some(Box::new(Self { protocol, key, is_connect: false })))
+    }
+
+    /// Reads what a client asks for by extended CONNECT, with these fields.
+    ///
+    /// # Errors
+    /// [`DownstreamFault::ProtocolNotCarried`], [`DownstreamFault::BadHandshake`], [`DownstreamFault::WebSocketVersion`].
+    pub(super) fn of_connect(protocol: &ext::Protocol, headers: &mut HeaderMap) -> Result<Box<Self>, DownstreamFault> {
+        if !protocol.as_str().eq_ignore_ascii_case(WEBSOCKET) {
+            return Err(DownstreamFault::ProtocolNotCarried);
+        }
+        // What follows is no content (RFC 9110 §9.3.6), and h2 would count it as such.
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(DownstreamFault::BadHandshake);
+        }
+        check_version(headers)?;
+        // RFC 8441 §5: not looked at.
+        headers.remove(SEC_WEBSOCKET_KEY);
+        Ok(Box::new(Self { protocol: Protocol::WebSocket, key: Some(new_key()), is_connect: true }))
     }
 
     pub fn is_websocket(&self) -> bool {
@@ -136,7 +157,7 @@ impl Upgrade {
         request.headers_mut().remove(header::CONTENT_LENGTH);
     }
 
-    /// Turns the 101 of an HTTP/1.1 service into that for an HTTP/1.1 client.
+    /// Turns the 101 of an HTTP/1.1 service into the consent that the client is to have.
     ///
     /// # Errors
     /// [`UpstreamFault::MalformedResponse`] if it switches to another protocol, or was not made for this handshake.
@@ -151,24 +172,25 @@ impl Upgrade {
         if !is_named || !has_option(headers, "upgrade") || !is_accepted {
             return Err(UpstreamFault::MalformedResponse);
         }
-        self.answer_http1(parts)
+        self.accepted(parts)
     }
 
-    /// Turns the 2xx of an HTTP/2 service into the 101 for an HTTP/1.1 client.
+    /// Turns the 2xx of an HTTP/2 service into the consent that the client is to have.
     ///
     /// # Errors
     /// [`UpstreamFault::MalformedResponse`] for what is wrong in any head.
     pub fn accepted(&self, parts: &mut response::Parts) -> Result<(), UpstreamFault> {
-        self.answer_http1(parts)
-    }
-
-    fn answer_http1(&self, parts: &mut response::Parts) -> Result<(), UpstreamFault> {
         let headers = &mut parts.headers;
         // RFC 9110 §8.6, RFC 9112 §6.1: neither is in such an answer, and neither means anything in it.
         headers.remove(header::CONTENT_LENGTH);
         headers.remove(header::TRANSFER_ENCODING);
         strip(headers)?;
         headers.remove(header::TRAILER);
+        if self.is_connect {
+            headers.remove(SEC_WEBSOCKET_ACCEPT);
+            parts.status = StatusCode::OK;
+            return Ok(());
+        }
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, self.protocol.value());
         match self.accept() {
@@ -178,6 +200,18 @@ impl Upgrade {
         parts.status = StatusCode::SWITCHING_PROTOCOLS;
         parts.version = Version::HTTP_11;
         Ok(())
+    }
+
+    /// Turns the head with which a service stays in HTTP into one for the client.
+    ///
+    /// # Errors
+    /// [`UpstreamFault::NoUpgrade`] for a 2xx that an HTTP/2 client would take for consent; otherwise as
+    /// [`response_to_http1`].
+    pub fn declined(&self, parts: &mut response::Parts, method: &Method) -> Result<ResponseBody, UpstreamFault> {
+        if self.is_connect && parts.status.is_success() {
+            return Err(UpstreamFault::NoUpgrade);
+        }
+        response_to_http1(parts, method)
     }
 
     /// What proves that a handshake was read (RFC 6455 §4.2.2).
@@ -199,6 +233,22 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
 fn has_option(headers: &HeaderMap, option: &str) -> bool {
     let mut options = headers.get_all(CONNECTION).iter().flat_map(members);
     options.any(|member| member.eq_ignore_ascii_case(option.as_bytes()))
+}
+
+fn check_version(headers: &HeaderMap) -> Result<(), DownstreamFault> {
+    match only(headers, &SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) {
+        Some(b"13") => Ok(()),
+        None => Err(DownstreamFault::BadHandshake),
+        Some(_) => Err(DownstreamFault::WebSocketVersion),
+    }
+}
+
+/// 16 bytes that nobody knows beforehand (RFC 6455 §4.1).
+fn new_key() -> HeaderValue {
+    // The hasher's keys are random, and not the same twice.
+    let random = RandomState::new();
+    let bytes = [random.hash_one(0), random.hash_one(1)].map(u64::to_be_bytes).concat();
+    HeaderValue::try_from(BASE64_STANDARD.encode(bytes)).expect("base64 is a valid field value")
 }
 
 /// Whether it is 16 bytes in base64 (RFC 6455 §4.2.1).

@@ -37,7 +37,7 @@ use super::peer::Peer;
 use super::request_body::ClientBody;
 use super::socket::{ClientIo, ClientSocket};
 use super::transport::Transport;
-use super::tunnel::Tunnel;
+use super::tunnel::{self, Tunnel};
 use crate::error::DownstreamFault;
 use crate::metrics::Gauge;
 use preface::Spoken;
@@ -244,7 +244,8 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Held {
                 let parts = connection.into_parts();
                 let mut io = parts.io.into_inner();
                 io.put_back(parts.read_buf);
-                Box::pin(tunnel.run(client.clone(), io)).await;
+                // What cut it is in its record.
+                _ = Box::pin(tunnel.run(client.clone(), tunnel::End::Client(io))).await;
             }
             End::Closed(Ok(())) | End::Expired(Expiry::Idle | Expiry::Park) => {}
             End::Closed(Err(error)) => head_fault(&client, &error),

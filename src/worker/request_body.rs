@@ -45,6 +45,8 @@ pub(crate) struct RequestBody {
 pub(crate) enum ClientBody {
     Http1(Incoming),
     Http2(RecvStream, SizeHint),
+    /// A head for another protocol: what follows is not its body.
+    None,
 }
 
 impl ClientBody {
@@ -88,6 +90,7 @@ impl Body for ClientBody {
                 };
                 return Poll::Ready(frame);
             },
+            Self::None => Poll::Ready(None),
         }
     }
 
@@ -95,6 +98,7 @@ impl Body for ClientBody {
         match self {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(stream, _) => stream.is_end_stream(),
+            Self::None => true,
         }
     }
 
@@ -102,6 +106,7 @@ impl Body for ClientBody {
         match self {
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(_, hint) => *hint,
+            Self::None => SizeHint::with_exact(0),
         }
     }
 }

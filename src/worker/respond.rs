@@ -65,8 +65,10 @@ pub(crate) fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fa
     if fault == Fault::Downstream(DownstreamFault::WebSocketVersion) {
         // RFC 6455 §4.4, RFC 9110 §15.5.22.
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
+        if !is_stream {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
+        }
     }
     response
 }

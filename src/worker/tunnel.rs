@@ -30,7 +30,6 @@ use super::client::Client;
 use super::exchange::{Exchange, Phase};
 use super::jitter::spread;
 use super::local::Local;
-use super::socket::ClientIo;
 use crate::error::{DownstreamFault, Fault, ProxyFault, UpstreamFault};
 use crate::metrics::Gauge;
 
@@ -52,8 +51,8 @@ impl Tunnel {
         Self { switched, exchange }
     }
 
-    /// Relays until it is over. `io` is the client's connection behind the head of the answer.
-    pub(crate) async fn run(self, client: Rc<Client>, io: ClientIo) {
+    /// Relays until it is over; why it was cut. `client_end` is what follows the head of the answer.
+    pub(crate) async fn run(self, client: Rc<Client>, client_end: End) -> Result<(), Fault> {
         let Self { switched: Switched { service, is_websocket, idle }, mut exchange } = self;
         client.tunnel_began(idle);
         exchange.phase = Phase::Tunnel;
@@ -61,7 +60,7 @@ impl Tunnel {
         exchange.received_bytes = Some(received_bytes.clone());
         let mut running = Running {
             _counted: Counted::new(client.local.clone(), is_websocket),
-            client_end: End::Client(io),
+            client_end,
             service,
             up: Direction::default(),
             down: Direction::default(),
@@ -73,6 +72,7 @@ impl Tunnel {
         };
         let over = poll_fn(|cx| running.poll(cx)).await;
         running.over(over);
+        over
     }
 }
 
@@ -187,6 +187,11 @@ impl Running {
         {
             return Poll::Ready(self.unless_ended(fault));
         }
+        if self.down.stage != Stage::Ended
+            && let Poll::Ready(fault) = self.client_end.poll_refusal(cx)
+        {
+            return Poll::Ready(self.unless_ended(fault));
+        }
         if self.client.is_out_of_time(self.idle) {
             let is_client_slow = !self.down.chunk.is_empty();
             let fault: Fault =
@@ -226,6 +231,7 @@ impl Running {
                 }
             } else {
                 let taken = ready!(self.up.poll_write(cx, &mut self.service, usize::MAX))?;
+                self.client_end.taken(taken.len());
                 self.received_bytes.fetch_add(taken.len() as u64, Ordering::Relaxed);
             }
             self.client.progress();
@@ -274,9 +280,12 @@ impl Running {
             exchange.complete(Instant::now());
         }
         match over {
-            Err(Fault::Downstream(_)) => self.service.set_reset_on_drop(),
-            Err(Fault::Upstream(UpstreamFault::BodyCut)) => self.client_end.set_reset_on_drop(),
-            Ok(()) | Err(_) => {}
+            Err(Fault::Downstream(_)) => {
+                self.service.reset();
+                self.client_end.reset();
+            }
+            Err(Fault::Upstream(UpstreamFault::BodyCut)) => self.client_end.reset(),
+            Ok(()) | Err(_) => self.client_end.end(),
         }
     }
 }

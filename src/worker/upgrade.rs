@@ -33,7 +33,7 @@ use super::stream::Stream;
 use super::tunnel::{End, Switched};
 use super::upstream_io::UpstreamIo;
 use crate::error::{Fault, Proof, ProxyFault, UpstreamFault};
-use crate::translate::{self, RequestHead, Upgrade};
+use crate::translate::{RequestHead, Upgrade};
 
 /// Asks the service for another protocol. `head` must ask for one.
 pub(crate) async fn upgrade(
@@ -185,7 +185,7 @@ impl Asking<'_> {
         // There will be no tunnel: what the client says next is another request.
         _ = sending.send_data(Bytes::new(), true);
         receiving.permit().link().set_unwritten();
-        let framing = translate::response_to_http1(&mut parts, self.head.method()).map_err(Fault::from)?;
+        let framing = self.upgrade.declined(&mut parts, self.head.method()).map_err(Fault::from)?;
         Ok(Answer::new(parts, Source::Http2(receiving), length(framing), self.route.clone()))
     }
 
@@ -207,7 +207,7 @@ impl Asking<'_> {
         self.exchange.first_byte = Some(sent.elapsed());
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (mut parts, incoming) = response.into_parts();
-            let framing = translate::response_to_http1(&mut parts, self.head.method())?;
+            let framing = self.upgrade.declined(&mut parts, self.head.method())?;
             return Ok(Answer::new(parts, Source::Http1 { incoming, permit }, length(framing), self.route.clone()));
         }
         let upgraded = hyper::upgrade::on(&mut response);

@@ -2,7 +2,7 @@
 
 use crate::harness::certificates::{Authority, Identity};
 use crate::harness::curl::{curl, curl_code};
-use crate::harness::files::SMALL;
+use crate::harness::files::{Files, SMALL};
 use crate::harness::h2load;
 use crate::harness::nghttp::nghttp;
 use crate::harness::nghttpd::Nghttpd;
@@ -144,6 +144,44 @@ fn a_client_certificate_is_required_of_curl_and_openssl_where_the_listener_says_
     let handshake =
         s_client(&proxy.to_string(), &["-CAfile", &trust, "-tls1_2", "-cert", &known[0], "-key", &known[1]]);
     assert!(handshake.is_verified() && !handshake.text().contains("alert"), "{}", handshake.text());
+}
+
+#[test]
+fn curl_tells_its_address_in_a_proxy_header() {
+    if !are_installed(&["nghttpd", "curl"]) {
+        return;
+    }
+    let nghttpd = Nghttpd::start();
+    let proxy = behind("proxy_protocol: required", &nghttpd);
+    for (option, version) in [("--http1.1", "HTTP/1.1"), ("--http2-prior-knowledge", "HTTP/2")] {
+        expect_exchanges(&["--haproxy-protocol", option], &proxy.url(""), version, &nghttpd);
+        // "The server hung up", in the words of either protocol.
+        let code = curl_code(&[option, &proxy.url("/small")]);
+        assert!([16, 52, 55, 56].contains(&code), "{code}");
+    }
+
+    let authority = Authority::new();
+    let tls = format!("proxy_protocol: required, tls: {{ certificates: [{}] }}", authority.sign(&["localhost"]).yaml());
+    let proxy = behind(&tls, &nghttpd);
+    let trust = authority.certificate().display().to_string();
+    let url = format!("https://localhost:{}", proxy.port());
+    expect_exchanges(&["--haproxy-protocol", "--cacert", &trust], &url, "HTTP/2", &nghttpd);
+}
+
+#[test]
+fn curl_comes_over_a_unix_socket() {
+    if !are_installed(&["nghttpd", "curl"]) {
+        return;
+    }
+    let nghttpd = Nghttpd::start();
+    let folder = Files::new();
+    let socket = folder.path().join("trunkline.sock").display().to_string();
+    let mut proxy = Proxy::run(&format!("listen: \"unix:{socket}\"\nupstream: h2c://{}\n", nghttpd.address()));
+    for (option, version) in [("--http1.1", "HTTP/1.1"), ("--http2-prior-knowledge", "HTTP/2")] {
+        expect_exchanges(&["--unix-socket", &socket, option], "http://localhost", version, &nghttpd);
+    }
+    proxy.stop();
+    assert!(!std::path::Path::new(&socket).exists(), "the socket is still there");
 }
 
 /// A proxy whose listener has more keys.

@@ -1,5 +1,6 @@
 //! `WebSocket` and other upgrades: where they are carried, what passes, how they end.
 
+mod connect;
 mod handshakes;
 mod life;
 mod others;
@@ -11,7 +12,7 @@ use crate::harness::origin::Origin;
 use crate::harness::origin::raw_h1::RawConnection;
 use crate::harness::proxy::Proxy;
 use crate::harness::watched::within;
-use crate::harness::websocket::{self, BINARY, Frame, PING, PONG, TEXT};
+use crate::harness::websocket::{self, BINARY, Frame, PING, PONG, TEXT, WebSocket};
 use crate::harness::{client, origin, proxy};
 
 /// A proxy before this service.
@@ -21,6 +22,12 @@ fn before(origin: &Origin) -> Proxy {
 
 fn echoing() -> Origin {
     origin::h2().handler(websocket::echo).start()
+}
+
+/// A WebSocket of each kind of client.
+async fn opened_by_each(proxy: &Proxy) -> [WebSocket; 2] {
+    let client = client::h2(proxy.address()).await;
+    [websocket::open(proxy.address(), "/").await, websocket::open_on(&client, "/").await]
 }
 
 /// A client that has asked, and the connection on which the service was asked.
@@ -72,15 +79,16 @@ async fn pings_and_messages_of_every_length_pass_both_ways() {
     let over_http1 = websocket::echo_h1().await;
     for upstream in [format!("h2c://{origin}"), format!("http1://{over_http1}")] {
         let proxy = proxy::with(&format!("upstream: {upstream}"));
-        let mut socket = websocket::open(proxy.address(), "/").await;
-        for length in [0, 1, 125, 126, 65_535, 65_536, 300_000] {
-            let frame = Frame::new(BINARY, vec![7; length]);
-            socket.send(&frame).await;
-            assert_eq!(socket.recv().await, frame, "{length} bytes by {upstream}");
+        for mut socket in opened_by_each(&proxy).await {
+            for length in [0, 1, 125, 126, 65_535, 65_536, 300_000] {
+                let frame = Frame::new(BINARY, vec![7; length]);
+                socket.send(&frame).await;
+                assert_eq!(socket.recv().await, frame, "{length} bytes by {upstream}");
+            }
+            socket.send(&Frame::new(PING, "are you there")).await;
+            assert_eq!(socket.recv().await, Frame::new(PONG, "are you there"));
+            socket.close(1000).await;
         }
-        socket.send(&Frame::new(PING, "are you there")).await;
-        assert_eq!(socket.recv().await, Frame::new(PONG, "are you there"));
-        socket.close(1000).await;
     }
 }
 
@@ -145,17 +153,18 @@ async fn ten_megabytes_pass_each_way_at_once() {
     let over_http1 = websocket::echo_h1().await;
     for upstream in [format!("h2c://{origin}"), format!("http1://{over_http1}")] {
         let proxy = proxy::with(&format!("upstream: {upstream}"));
-        let mut socket = websocket::open(proxy.address(), "/").await;
         let payload: Vec<u8> = (0..10_u32 << 20).map(|at| (at % 251) as u8).collect();
         let frames: Vec<Frame> = payload.chunks(100_000).map(|part| Frame::new(BINARY, part.to_vec())).collect();
-        // At most two are on their way, so that neither the echo nor the client waits for the other.
-        for (at, frame) in frames.iter().enumerate() {
-            socket.send(frame).await;
-            if at > 0 {
-                assert_eq!(socket.recv().await, frames[at - 1]);
+        for mut socket in opened_by_each(&proxy).await {
+            // At most two are on their way, so that neither the echo nor the client waits for the other.
+            for (at, frame) in frames.iter().enumerate() {
+                socket.send(frame).await;
+                if at > 0 {
+                    assert_eq!(socket.recv().await, frames[at - 1]);
+                }
             }
+            assert_eq!(socket.recv().await, frames[frames.len() - 1]);
+            socket.close(1000).await;
         }
-        assert_eq!(socket.recv().await, frames[frames.len() - 1]);
-        socket.close(1000).await;
     }
 }

@@ -37,6 +37,7 @@ pub(super) async fn serve(client: Rc<Client>, io: ClientIo) {
         .initial_connection_window_size(connection_window.min((1 << 31) - 1) as u32)
         .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .enable_connect_protocol()
         .handshake::<_, Bytes>(WatchedIo::new(io, frames.clone()));
     // The preface is there already, and our SETTINGS are the first bytes that the socket takes.
     let connection = match handshake.await {

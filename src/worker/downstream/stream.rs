@@ -1,6 +1,7 @@
-//! One stream of an HTTP/2 client: its request goes on its walk, and the answer goes out as the client's window allows.
+//! One stream of an HTTP/2 client: its request goes on its walk, and the answer goes out as the client's window allows, or
+//! the stream becomes a tunnel.
 //!
-//! Lives on one worker. Decides nothing about requests. RFC 9113 §5.2, §8.1.
+//! Lives on one worker. Decides nothing about requests. RFC 9113 §5.2, §8.1, RFC 8441.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -8,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream, ext};
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
@@ -17,7 +18,9 @@ use super::super::body::RelayBody;
 use super::super::client::Client;
 use super::super::forward::forward;
 use super::super::request_body::ClientBody;
+use super::super::tunnel;
 use super::http2::OpenStream;
+use crate::error::Fault;
 
 /// Answers one request.
 ///
@@ -26,8 +29,13 @@ use super::http2::OpenStream;
 pub(super) async fn answer(open: OpenStream, request: Request<RecvStream>, mut response: SendResponse<Bytes>) {
     let client = open.client().clone();
     let (parts, body) = request.into_parts();
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let request = Request::from_parts(parts, ClientBody::http2(body, length));
+    let (body, receiving) = if parts.extensions.get::<ext::Protocol>().is_some() {
+        (ClientBody::None, Some(body))
+    } else {
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        (ClientBody::http2(body, length), None)
+    };
+    let request = Request::from_parts(parts, body);
     let answered = {
         let mut forwarding = pin!(forward(client.clone(), request));
         poll_fn(|cx| {
@@ -45,11 +53,20 @@ pub(super) async fn answer(open: OpenStream, request: Request<RecvStream>, mut r
         .await
     };
     let Some(answered) = answered else { return open.was_reset() };
-    let (parts, body) = answered.into_parts();
+    let (parts, mut body) = answered.into_parts();
+    let tunnel = body.take_tunnel();
+    let is_end = tunnel.is_none() && body.is_end_stream();
     // Fails only for a stream that is gone; the body tells the record when it is dropped.
-    let Ok(stream) = response.send_response(Response::from_parts(parts, ()), body.is_end_stream()) else {
+    let Ok(stream) = response.send_response(Response::from_parts(parts, ()), is_end) else {
         return open.was_reset();
     };
+    if let (Some(tunnel), Some(receiving)) = (tunnel, receiving) {
+        let end = tunnel::End::ClientStream { receiving, sending: stream };
+        return match Box::pin(tunnel.run(client, end)).await {
+            Err(Fault::Downstream(_)) => open.was_reset(),
+            Ok(()) | Err(_) => open.was_answered(),
+        };
+    }
     let mut sending = Sending { client, body, stream, chunk: Bytes::new() };
     if sending.body.is_end_stream() || poll_fn(|cx| sending.poll(cx)).await == End::Sent {
         open.was_answered();

@@ -1,7 +1,7 @@
 //! Clients, on the test's runtime: a well-behaved one of each HTTP, one that sends any bytes, and one that sends any frames.
 
 mod h1;
-mod h2;
+pub mod h2;
 mod raw;
 
 use std::io;

@@ -1,18 +1,23 @@
-//! `WebSocket` by hand: frames, a client, and services that echo over a stream of HTTP/2 and over HTTP/1.1.
+//! `WebSocket` by hand: frames, clients and services that echo, over streams of HTTP/2 and over HTTP/1.1.
 //!
 //! Written independently of the proxy's own idea of frames. RFC 6455 §4, §5.
 
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use h2::ext::Protocol;
+use http::{HeaderMap, Request};
+use sha1::{Digest as _, Sha1};
 
-use super::client::{self, RawClient};
+use super::client::h2::Stream;
+use super::client::{self, H2Client, RawClient};
 use super::origin::exchange::Exchange;
 use super::origin::log::Ending;
 use super::origin::raw_h1;
 use super::origin::raw_h1::RawConnection;
-use super::wire::{Broken, Head};
+use super::wire::Broken;
 
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
@@ -110,12 +115,23 @@ pub fn request(target: &str) -> Request<()> {
         .unwrap()
 }
 
+/// The same of a client of HTTP/2, by extended CONNECT.
+pub fn connect(client: &H2Client, target: &str) -> Request<()> {
+    let request = client.request(target).method("CONNECT").extension(Protocol::from_static("websocket"));
+    request.header("sec-websocket-version", "13").body(()).unwrap()
+}
+
 /// A client whose WebSocket is open.
 pub struct WebSocket {
-    pub wire: RawClient,
-    /// The head of the answer.
-    pub head: Head,
+    line: Line,
+    /// What the service has chosen of those that were offered.
+    pub subprotocol: Option<String>,
     frames: Frames,
+}
+
+enum Line {
+    Http1(RawClient),
+    Http2(Stream),
 }
 
 /// Opens a WebSocket; panics if it is not accepted.
@@ -131,12 +147,39 @@ pub async fn open_as(address: SocketAddr, request: &Request<()>) -> WebSocket {
     assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT), "{head:?}");
     assert_eq!(head.header("upgrade"), Some("websocket"), "{head:?}");
     assert_eq!(head.headers("connection").collect::<Vec<_>>(), ["upgrade"], "{head:?}");
-    WebSocket { wire: client.into_raw(), head, frames: Frames::default() }
+    let subprotocol = head.header(SUBPROTOCOL).map(str::to_owned);
+    WebSocket { line: Line::Http1(client.into_raw()), subprotocol, frames: Frames::default() }
+}
+
+/// Opens a WebSocket on one stream of `client`'s connection; panics if it is not accepted.
+pub async fn open_on(client: &H2Client, target: &str) -> WebSocket {
+    open_on_as(client, connect(client, target)).await
+}
+
+pub async fn open_on_as(client: &H2Client, request: Request<()>) -> WebSocket {
+    client.may_connect().await;
+    let mut stream = client.open(request, false).await.unwrap();
+    let head = stream.head().await.unwrap();
+    assert_eq!(head.status(), 200, "{head:?}");
+    for absent in ["sec-websocket-accept", "upgrade", "connection", "content-length"] {
+        assert!(!head.headers().contains_key(absent), "{head:?}");
+    }
+    let subprotocol = subprotocol(head.headers());
+    WebSocket { line: Line::Http2(stream), subprotocol, frames: Frames::default() }
+}
+
+fn subprotocol(headers: &HeaderMap) -> Option<String> {
+    headers.get(SUBPROTOCOL).map(|value| value.to_str().unwrap().to_owned())
 }
 
 impl WebSocket {
     pub async fn send(&mut self, frame: &Frame) {
-        self.wire.send(frame.bytes(true)).await;
+        let bytes = frame.bytes(true);
+        match &mut self.line {
+            Line::Http1(wire) => wire.send(bytes).await,
+            // What a service that has ended does not take shows in what comes back.
+            Line::Http2(stream) => _ = stream.upload(bytes.into(), false).await,
+        }
     }
 
     /// The next frame of the service; panics at the end of the connection.
@@ -151,7 +194,10 @@ impl WebSocket {
                 assert!(!is_masked, "services do not mask");
                 return Ok(Some(frame));
             }
-            let bytes = self.wire.some().await?;
+            let bytes = match &mut self.line {
+                Line::Http1(wire) => wire.some().await?,
+                Line::Http2(stream) => stream.part().await.map_err(|_| Broken::Reset)?.unwrap_or_default(),
+            };
             if bytes.is_empty() {
                 assert!(self.frames.is_empty(), "the connection ends within a frame");
                 return Ok(None);
@@ -172,6 +218,9 @@ impl WebSocket {
         self.send(&Frame::close(code)).await;
         assert_eq!(self.recv().await, Frame::close(code));
         assert_eq!(self.next().await, Ok(None));
+        if let Line::Http2(stream) = &mut self.line {
+            stream.upload_end();
+        }
     }
 }
 
@@ -183,8 +232,8 @@ pub fn reply(frame: &Frame) -> Frame {
 /// A service on streams of HTTP/2 (RFC 8441): echoes messages, answers pings and Close frames, then ends.
 pub async fn echo(mut exchange: Exchange) -> Result<(), Ending> {
     let head = exchange.response(if exchange.head.method == "CONNECT" { 200 } else { 400 });
-    let head = match exchange.head.headers.get("sec-websocket-protocol") {
-        Some(protocol) => head.header("sec-websocket-protocol", protocol),
+    let head = match exchange.head.headers.get(SUBPROTOCOL) {
+        Some(protocol) => head.header(SUBPROTOCOL, protocol),
         None => head,
     };
     exchange.start(head)?;
@@ -211,8 +260,8 @@ pub async fn echo_h1() -> SocketAddr {
             let mut connection = origin.accept_any_time().await;
             tokio::spawn(async move {
                 while let Ok(request) = connection.request().await {
-                    if request.head.header("upgrade").is_some() {
-                        connection.send(switching()).await;
+                    if let Some(key) = request.head.header("sec-websocket-key") {
+                        connection.send(switching_for(key)).await;
                         _ = echo_on(connection).await;
                         return;
                     }
@@ -226,9 +275,15 @@ pub async fn echo_h1() -> SocketAddr {
 
 /// The head with which an HTTP/1.1 service accepts [`KEY`].
 pub fn switching() -> String {
+    switching_for(KEY)
+}
+
+/// The head with which an HTTP/1.1 service accepts `key`.
+pub fn switching_for(key: &str) -> String {
+    let accept = BASE64_STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
     )
 }
 
@@ -249,4 +304,5 @@ async fn echo_on(mut connection: RawConnection) -> Result<(), Broken> {
     }
 }
 
+const SUBPROTOCOL: &str = "sec-websocket-protocol";
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];

@@ -126,7 +126,7 @@ async fn subprotocols_and_extensions_pass_and_the_hash_is_made_here_over_http2()
     request.headers_mut().insert("sec-websocket-protocol", "mqtt".parse().unwrap());
     request.headers_mut().insert("sec-websocket-extensions", "permessage-deflate".parse().unwrap());
     let socket = websocket::open_as(proxy.address(), &request).await;
-    assert_eq!(socket.head.header("sec-websocket-protocol"), Some("mqtt"));
+    assert_eq!(socket.subprotocol.as_deref(), Some("mqtt"));
     assert_eq!(origin.log().requests[0].header("sec-websocket-extensions"), Some("permessage-deflate"));
     socket.close(1000).await;
 }

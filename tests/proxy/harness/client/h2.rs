@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -113,6 +114,16 @@ impl Client {
         Ok(Stream { response: Some(response), sending, body: None })
     }
 
+    /// Waits until the peer's SETTINGS say that it takes extended CONNECT.
+    pub async fn may_connect(&self) {
+        within("an offer of extended CONNECT", async {
+            while !self.sender.is_extended_connect_protocol_enabled() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+
     /// Waits for the connection's end.
     pub async fn ended(&self) -> Result<(), Broken> {
         self.ended.wait_for(Option::is_some).await;
@@ -141,13 +152,21 @@ impl Stream {
     pub async fn upload(&mut self, mut bytes: Bytes, is_end: bool) -> Result<(), Broken> {
         while !bytes.is_empty() {
             self.sending.reserve_capacity(bytes.len());
-            let capacity = within("send capacity", poll_fn(|cx| self.sending.poll_capacity(cx))).await;
-            let capacity = capacity.ok_or(Broken { code: None })??;
-            let part = bytes.split_to(capacity.min(bytes.len()));
+            // What is there already is not told again.
+            if self.sending.capacity() == 0 {
+                let capacity = within("send capacity", poll_fn(|cx| self.sending.poll_capacity(cx))).await;
+                capacity.ok_or(Broken { code: None })??;
+            }
+            let part = bytes.split_to(self.sending.capacity().min(bytes.len()));
             let is_last = is_end && bytes.is_empty();
             self.sending.send_data(part, is_last)?;
         }
         Ok(())
+    }
+
+    /// Ends the body; a stream that has ended is left as it is.
+    pub fn upload_end(&mut self) {
+        _ = self.sending.send_data(Bytes::new(), true);
     }
 
     pub fn send_trailers(&mut self, fields: HeaderMap) -> Result<(), Broken> {
