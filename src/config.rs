@@ -35,7 +35,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use flags::{Flags, from_flags};
 pub use outline::{defaults, full, schema};
 pub use print::{Secrets, print};
-pub use schema::load;
+pub use schema::{admin, load};
 pub use source::{Environment, Source, Span, VARIABLE, find};
 pub use trust::TrustedPeer;
 

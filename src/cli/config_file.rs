@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use trunkline::config::{self, Config, Diagnostics, Source};
+use trunkline::config::{self, Admin, Config, Diagnostics, Source};
 
 use super::failure::{is_coloured, tell};
 
@@ -40,6 +40,14 @@ impl ConfigFile {
         let (config, warnings) = read(&path)?;
         tell(&warnings.render(is_coloured()));
         Ok((path, config))
+    }
+
+    /// Where the operators of a process with this configuration look.
+    ///
+    /// # Errors
+    /// There is no file, or it does not say so. Nothing else in it is judged, and no other file is read.
+    pub(super) fn admin(&self) -> Result<Admin, Diagnostics> {
+        config::admin(&Source::read(&self.find()?)?, &environment)
     }
 }
 

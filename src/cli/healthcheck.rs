@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Failure;
-use super::config_file::{ConfigFile, read};
+use super::config_file::ConfigFile;
 
 #[derive(Debug, Args)]
 pub(super) struct Healthcheck {
@@ -35,10 +35,9 @@ pub(super) fn healthcheck(arguments: &Healthcheck) -> Result<(), Failure> {
 }
 
 fn configured(file: &ConfigFile) -> Result<SocketAddr, String> {
-    let (config, _) = file.find().and_then(|path| read(&path)).map_err(|errors| {
-        format!("cannot tell where to ask; give --address, or a configuration that is right:\n{errors}")
+    let admin = file.admin().map_err(|errors| {
+        format!("cannot tell where to ask; give --address, or a configuration whose `admin` is right:\n{errors}")
     })?;
-    let admin = config.admin;
     admin.probes.or(admin.address).ok_or_else(|| "neither admin.probes nor admin.address is configured".to_owned())
 }
 

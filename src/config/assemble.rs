@@ -424,7 +424,7 @@ fn connections_max(endpoints: &[Endpoint], given: Option<u32>) -> (u32, u32) {
     }
 }
 
-fn admin_part(keys: &AdminKeys) -> (Admin, AdminMarks) {
+pub(super) fn admin_part(keys: &AdminKeys) -> (Admin, AdminMarks) {
     let AdminKeys { whole: _, address, probes } = keys;
     let marks = AdminMarks { address: address.span, probes: probes.span };
     (Admin { address: address.value, probes: probes.value }, marks)

@@ -8,14 +8,14 @@
 use std::io;
 use std::path::Path;
 
-use super::Config;
-use super::assemble::Draft;
+use super::assemble::{Draft, admin_part};
 use super::check::check;
 use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::keys::RootKeys;
 use super::source::{Environment, Source};
 use super::yaml::{self, Node, NodeValue};
+use super::{Admin, Config};
 
 /// Reads the files that a configuration names.
 pub(super) type Files<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
@@ -26,6 +26,20 @@ pub(super) type Files<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 /// Everything that is wrong, at once, in the order of the text; warnings among it.
 pub fn load(source: &Source, env: Environment<'_>) -> Result<(Config, Diagnostics), Diagnostics> {
     load_with(source, env, &super::source::read_named)
+}
+
+/// Where operators look, whatever else is wrong: a process goes on with what it has read before, and is to be found.
+///
+/// # Errors
+/// The text is no YAML, or its `admin` is wrong.
+pub fn admin(source: &Source, env: Environment<'_>) -> Result<Admin, Diagnostics> {
+    let root = yaml::parse(source)?;
+    let NodeValue::Map(entries) = &root.value else { return Ok(Admin::default()) };
+    let Some(entry) = entries.iter().find(|entry| entry.key == "admin") else { return Ok(Admin::default()) };
+    let mut cx = Decoder::new(source, Some(env));
+    let keys = cx.within("admin", |cx| cx.section(&entry.node, entry.key_span));
+    let diagnostics = cx.finish();
+    if diagnostics.has_errors() { Err(diagnostics) } else { Ok(admin_part(&keys).0) }
 }
 
 /// As [`load`], with the named files read by `files`.

@@ -113,6 +113,30 @@ fn healthcheck_finds_a_running_process_ready() {
 }
 
 #[test]
+fn healthcheck_finds_a_process_ready_whose_files_have_become_wrong_since() {
+    let probes = service::nobody();
+    let yaml = format!(
+        "listeners: [{{ address: 127.0.0.1:0, tls: {{ certificates: [{{ cert: tls.crt, key: tls.key }}] }} }}]\n\
+         upstreams: {{ api: {{ endpoints: [\"h2c://127.0.0.1:9\"] }} }}\nadmin: {{ probes: \"{probes}\" }}\n"
+    );
+    let folder = Folder::with(&yaml);
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    folder.write("tls.crt", &made.cert.pem());
+    folder.write("tls.key", &made.signing_key.serialize_pem());
+    let mut running = Running::start(folder.command(&["run"]));
+    running.line("serving");
+    folder.write("tls.crt", "half a certificate");
+    running.line("certificates not renewed, the old ones are kept");
+    folder.write("trunkline.yaml", &yaml.replace("endpoints", "endpoint"));
+    running.signal("HUP");
+    running.line("configuration not reloaded, the old one is kept");
+    let said = folder.run(&["healthcheck"]);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    running.signal("TERM");
+    assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
 fn healthcheck_without_an_address_exits_with_1_and_says_what_is_missing() {
     let folder = Folder::with("listen: 127.0.0.1:0\nupstream: h2c://127.0.0.1:9\n");
     let said = folder.run(&["healthcheck"]);
