@@ -3,13 +3,17 @@
 //! A file that was left behind by a process which has ended is replaced; a socket at which somebody answers is not, and
 //! neither is any other file. The file's mode follows from the umask.
 //!
+//! To look and to bind are two steps, and a socket that is bound answers only when it listens. So the folder is locked
+//! (flock(2)) for the moment that this takes: of two processes that start at once, the second sees that the first is there.
+//!
 //! Runs on control, or on whoever starts the process.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -36,6 +40,7 @@ impl UnixBinding {
     }
 
     fn bind(path: &Path) -> io::Result<Self> {
+        let _lock = locked(path.parent().unwrap_or(path))?;
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is there, which is no socket"));
@@ -67,6 +72,19 @@ impl Drop for UnixBinding {
     }
 }
 
+/// The lock of a folder, as long as the file lives. None of us holds it for longer than a moment; whoever else has locked
+/// the folder for longer does not keep us from serving.
+fn locked(folder: &Path) -> io::Result<File> {
+    let folder = File::open(folder)?;
+    let end = Instant::now() + LOCK_TIMEOUT;
+    while let Err(TryLockError::WouldBlock) = folder.try_lock()
+        && Instant::now() < end
+    {
+        std::thread::sleep(LOCK_POLL);
+    }
+    Ok(folder)
+}
+
 /// What tells a file from another one that has the same path later.
 #[derive(PartialEq, Eq)]
 struct FileId {
@@ -94,6 +112,9 @@ fn is_answering(path: &Path) -> io::Result<bool> {
         },
     }
 }
+
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOCK_POLL: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -124,6 +145,30 @@ mod tests {
         let said = refusal(&path);
         assert!(said.starts_with("listener a: unix:/") && said.contains("is in use by another process"), "{said}");
         std::os::unix::net::UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn of_many_who_come_at_one_moment_one_has_it_and_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        for _ in 0..200 {
+            // What was left behind is removed by each that finds it.
+            drop(UnixListener::bind(&path).unwrap());
+            let bound = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(|| UnixBinding::bind(&path).ok())).collect();
+                all.into_iter().filter_map(|one| one.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert_eq!(bound.len(), 1);
+            std::os::unix::net::UnixStream::connect(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_has_locked_keeps_nobody_from_serving() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = File::open(folder.path()).unwrap();
+        lock.lock().unwrap();
+        assert!(UnixBinding::bind(&folder.path().join("s")).is_ok());
     }
 
     #[test]
