@@ -10,7 +10,6 @@ mod pem;
 use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
 use std::hash::Hash;
-use std::net::SocketAddr;
 
 use http::header;
 
@@ -21,7 +20,7 @@ use super::diagnostic::Diagnostic;
 use super::print::time_text;
 use super::schema::Files;
 use super::source::Span;
-use super::{CaSource, HeaderEdits, Listener, ProxyProtocol, Route, RouteMatch, TrustedPeer, Upstream};
+use super::{CaSource, HeaderEdits, ListenAddress, Listener, ProxyProtocol, Route, RouteMatch, TrustedPeer, Upstream};
 use crate::translate::{is_removable, is_settable};
 
 /// Notes everything in `draft` that does not fit together.
@@ -40,18 +39,16 @@ pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
 }
 
 fn check_listeners(draft: &Draft, cx: &mut Decoder<'_>) {
-    let (mut names, mut addresses) = (HashMap::new(), HashMap::new());
-    for (listener, marks) in draft.config.listeners.iter().zip(&draft.listeners) {
+    let mut names = HashMap::new();
+    for (position, (listener, marks)) in draft.config.listeners.iter().zip(&draft.listeners).enumerate() {
         if let Some(earlier) = claim(&mut names, &listener.name, marks.name) {
             let error = Diagnostic::error(format!("two listeners are called `{}`", listener.name));
             cx.note(marks.name, error.label(first(earlier, cx)));
         }
-        // Port 0 is a fresh port each time.
-        if listener.address.tcp().is_none_or(|address| address.port() != 0)
-            && let Some((name, earlier)) = claim(&mut addresses, &listener.address, (&listener.name, marks.address))
-        {
-            let message = format!("{} is already the address of the listener `{name}`", listener.address);
-            cx.note(marks.address, Diagnostic::error(message).label(first(earlier, cx)));
+        let mut earlier = draft.config.listeners.iter().zip(&draft.listeners).take(position);
+        if let Some((known, earlier)) = earlier.find(|(known, _)| known.address.overlaps(&listener.address)) {
+            let message = taken(&listener.address, known);
+            cx.note(marks.address, Diagnostic::error(message).label(first(earlier.address, cx)));
         }
         if listener.proxy_protocol == ProxyProtocol::Optional && listener.trust_forwarded_from.is_empty() {
             let message = format!("the listener `{}` believes every client that sends a PROXY header", listener.name);
@@ -72,17 +69,20 @@ fn check_admin(draft: &Draft, cx: &mut Decoder<'_>) {
     let admin = draft.config.admin.address.map(|address| (cx.call("admin.address"), address, draft.admin.address));
     let probes = draft.config.admin.probes.map(|address| (cx.call("admin.probes"), address, draft.admin.probes));
     for (key, address, span) in [&admin, &probes].into_iter().flatten() {
-        if let Some(listener) =
-            draft.config.listeners.iter().find(|listener| listener.address.tcp().is_some_and(|it| clash(it, *address)))
-        {
-            let message = format!("{key}: {address} is already the address of the listener `{}`", listener.name);
+        let address = ListenAddress::from(*address);
+        if let Some(listener) = draft.config.listeners.iter().find(|listener| listener.address.overlaps(&address)) {
+            let message = format!("{key}: {}", taken(&address, listener));
             cx.note(*span, Diagnostic::error(message).label("operators need a port of their own"));
         }
     }
     if let (Some((_, admin, _)), Some((_, probes, span))) = (&admin, &probes)
-        && clash(*admin, *probes)
+        && ListenAddress::from(*admin).overlaps(&ListenAddress::from(*probes))
     {
-        let message = format!("admin.probes: {probes} is already admin.address");
+        let message = if admin == probes {
+            format!("admin.probes: {probes} is already admin.address")
+        } else {
+            format!("admin.probes: {probes} overlaps {admin}, which is admin.address")
+        };
         cx.note(*span, Diagnostic::error(message).label("remove it: admin.address answers the probes too"));
     }
     if let Some((key, address, span)) = admin
@@ -313,9 +313,12 @@ fn claim<K: Eq + Hash, V: Copy>(owners: &mut HashMap<K, V>, key: K, owner: V) ->
     }
 }
 
-/// Port 0 is a fresh port each time.
-fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    one == other && one.port() != 0
+fn taken(address: &ListenAddress, by: &Listener) -> String {
+    if *address == by.address {
+        format!("{address} is already the address of the listener `{}`", by.name)
+    } else {
+        format!("{address} overlaps {}, the address of the listener `{}`", by.address, by.name)
+    }
 }
 
 fn first(span: Span, cx: &Decoder<'_>) -> String {

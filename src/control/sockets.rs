@@ -60,6 +60,10 @@ fn bound(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a former process in TIME_WAIT must not keep the address.
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `::` takes clients of IPv4 too, whatever the system's default: who checks the configuration counts on it.
+        socket.set_only_v6(false)?;
+    }
     if is_shared {
         socket.set_reuse_port(true)?;
     }

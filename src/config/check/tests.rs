@@ -107,6 +107,35 @@ upstreams: { api: { endpoints: [h2c://a:1] } }
 }
 
 #[test]
+fn every_address_of_the_machine_has_those_of_its_family_among_it_and_ipv6_both() {
+    for (all, one, is_taken) in [
+        ("0.0.0.0:80", "127.0.0.1:80", true),
+        ("127.0.0.1:80", "0.0.0.0:80", true),
+        ("\"[::]:80\"", "\"[::1]:80\"", true),
+        ("\"[::]:80\"", "127.0.0.1:80", true),
+        ("0.0.0.0:80", "\"[::]:80\"", true),
+        ("0.0.0.0:80", "\"[::1]:80\"", false),
+        ("0.0.0.0:80", "127.0.0.1:81", false),
+        ("0.0.0.0:0", "127.0.0.1:0", false),
+    ] {
+        let bare = |address: &str| address.replace('"', "");
+        let rest = "upstreams: { api: { endpoints: [h2c://a:1] } }\n";
+        let listeners = format!("listeners: [{{ address: {all} }}, {{ address: {one} }}]\n{rest}");
+        let admin = format!("listeners: [{{ address: {all} }}]\n{rest}admin: {{ probes: {one} }}\n");
+        let both = with(&format!("admin: {{ address: {all}, probes: {one} }}"));
+        let said = [listeners, admin, both].map(|text| read(&text).err().map_or(Vec::new(), |errors| lines(&errors)));
+        if is_taken {
+            let overlap = format!("{} overlaps {}, ", bare(one), bare(all));
+            let is_told = |words: &str| said.iter().flatten().filter(|line| line.contains(words)).count();
+            assert_eq!(is_told(&format!("{overlap}the address of the listener `listener-1`; ")), 2, "{said:?}");
+            assert_eq!(is_told(&format!("{overlap}which is admin.address; ")), 1, "{said:?}");
+        } else {
+            assert!(said.iter().all(Vec::is_empty), "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn trust_in_everybody_is_warned_of() {
     let text = |peers: &str| {
         format!(
