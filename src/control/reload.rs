@@ -210,7 +210,8 @@ fn bind(
     let wanted = &listener.address;
     match wanted {
         ListenAddress::Tcp(address) => {
-            let is_ours = before.is_some_and(|before| before.listeners.values().any(|known| known.address == *wanted));
+            let is_ours =
+                before.is_some_and(|before| before.listeners.values().any(|known| known.address.overlaps(wanted)));
             let sockets = sockets::bind_shared(&what, *address, workers, is_ours)?;
             let address = sockets[0].local_addr().unwrap_or(*address);
             Ok((sockets.into_iter().map(ListeningSocket::Tcp).collect(), address.into()))
@@ -244,27 +245,34 @@ pub(super) fn upstream_snapshot(
     before: Option<&Applied>,
     workers: usize,
 ) -> Result<UpstreamSnapshot, StartError> {
-    let known = before.and_then(|before| {
+    let known_upstream = |before: &Applied| {
         let config = before.config.upstreams.iter().find(|known| known.name == upstream.name)?;
-        let snapshot = before.snapshot.upstreams.iter().find(|known| known.name == upstream.name)?;
         // What an endpoint is made of, other than its own address.
         let is_same = config.pool == upstream.pool
             && config.stream_window_bytes == upstream.stream_window_bytes
             && config.connect_timeout == upstream.connect_timeout
             && config.tls == upstream.tls
             && is_same_arc(before.client_tls.get(&upstream.name), client_tls);
-        is_same.then_some(&snapshot.endpoints)
-    });
+        let snapshot = before.snapshot.upstreams.iter().find(|known| known.name == upstream.name)?;
+        Some((snapshot.endpoints.clone(), is_same))
+    };
+    let (known, is_same) = before.and_then(known_upstream).unwrap_or_default();
     let endpoints = upstream
         .endpoints
         .iter()
         .map(|endpoint| {
-            let kept = known.and_then(|known| known.iter().find(|known| known.target.endpoint == *endpoint));
-            if let Some(kept) = kept {
+            let before = known.iter().find(|known| {
+                let known = &known.target.endpoint;
+                (known.protocol, &known.location) == (endpoint.protocol, &endpoint.location)
+            });
+            if let Some(kept) = before
+                && is_same
+                && kept.target.endpoint == *endpoint
+            {
                 return Ok(kept.clone());
             }
             let target = target(upstream, endpoint, client_tls)?;
-            Ok(EndpointShared::new(Arc::new(target), upstream.pool.clone(), workers))
+            Ok(EndpointShared::new(Arc::new(target), upstream.pool.clone(), workers, before.map(|before| &**before)))
         })
         .collect::<Result<_, StartError>>()?;
     let (name, balance, retry_budget) = (upstream.name.clone(), upstream.balance, upstream.retry_budget);

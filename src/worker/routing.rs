@@ -19,14 +19,14 @@ use super::retry::{Budget, Policy};
 use super::share::EndpointShared;
 use super::snapshot::Snapshot;
 use crate::balance::Picker;
-use crate::config::{HeaderEdits, Protocol, Reconnect, Retry, RouteTimeouts};
+use crate::config::{HeaderEdits, Protocol, Reconnect, Retry, RetryBudget, RouteTimeouts};
 use crate::metrics::{EndpointMetrics, Registry, RouteMetrics};
 use crate::route::RouteTable;
 
 /// What a worker knows of the configuration.
 pub(crate) struct Routing {
     pub(crate) table: RouteTable<Rc<RouteEntry>>,
-    endpoints: Vec<Rc<EndpointEntry>>,
+    upstreams: Vec<Rc<UpstreamEntry>>,
 }
 
 /// A route, as requests use it.
@@ -49,7 +49,7 @@ pub(crate) struct UpstreamEntry {
     pub(crate) name: String,
     pub(crate) endpoints: Vec<Rc<EndpointEntry>>,
     picker: Picker,
-    retry_budget: Rc<Budget>,
+    retry_budget: (RetryBudget, Rc<Budget>),
 }
 
 /// An endpoint with its connections.
@@ -77,9 +77,9 @@ pub(crate) enum Spoken<'a> {
 }
 
 impl Routing {
-    /// Compiles `snapshot` for `worker`, taking over the pools of `before` whose endpoint did not change.
+    /// Compiles `snapshot` for `worker`, taking over the pools and retry budgets of `before` that did not change.
     pub(crate) fn new(snapshot: &Snapshot, worker: usize, registry: &Registry, before: Option<&Self>) -> Self {
-        let mut endpoints: Vec<Rc<EndpointEntry>> = Vec::new();
+        let known_upstreams = || before.iter().flat_map(|before| &before.upstreams);
         let upstreams: Vec<Rc<UpstreamEntry>> = snapshot
             .upstreams
             .iter()
@@ -88,19 +88,22 @@ impl Routing {
                     .endpoints
                     .iter()
                     .map(|shared| {
-                        let known = before.and_then(|before| {
-                            before.endpoints.iter().find(|entry| Arc::ptr_eq(&entry.shared, shared)).cloned()
-                        });
+                        let mut known = known_upstreams().flat_map(|upstream| &upstream.endpoints);
+                        let known = known.find(|entry| Arc::ptr_eq(&entry.shared, shared)).cloned();
                         known.unwrap_or_else(|| Rc::new(EndpointEntry::new(shared, worker, registry)))
                     })
                     .collect();
-                endpoints.extend(entries.iter().cloned());
+                let settings = upstream.retry_budget;
+                let known = known_upstreams()
+                    .find(|known| known.name == upstream.name && known.retry_budget.0 == settings)
+                    .map(|known| known.retry_budget.1.clone());
+                let budget = known.unwrap_or_else(|| Budget::new(settings, registry.workers().len(), Instant::now()));
                 let weights = upstream.endpoints.iter().map(|shared| shared.target.endpoint.weight);
                 Rc::new(UpstreamEntry {
                     name: upstream.name.clone(),
                     picker: Picker::new(upstream.balance, weights),
                     endpoints: entries,
-                    retry_budget: Budget::new(upstream.retry_budget, registry.workers().len(), Instant::now()),
+                    retry_budget: (settings, budget),
                 })
             })
             .collect();
@@ -109,7 +112,7 @@ impl Routing {
             let upstream = upstream.expect("a Config's routes name its upstreams").clone();
             let metrics = registry.route(worker, &route.name);
             let policy = |settings: &Retry| {
-                let (budget, metrics) = (upstream.retry_budget.clone(), metrics.clone());
+                let (budget, metrics) = (upstream.retry_budget.1.clone(), metrics.clone());
                 Rc::new(Policy { settings: settings.clone(), budget, metrics })
             };
             let entry = RouteEntry {
@@ -128,7 +131,7 @@ impl Routing {
             };
             (route.matches.clone(), Rc::new(entry))
         }));
-        Self { table, endpoints }
+        Self { table, upstreams }
     }
 }
 
@@ -221,5 +224,34 @@ async fn ask_again(pool: Weak<Pool>) {
         tokio::time::sleep(ASKED_AGAIN_AFTER).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.ask_again();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access_log;
+    use crate::worker::snapshot::UpstreamSnapshot;
+
+    #[test]
+    fn a_reload_gives_no_upstream_more_tries_unless_its_budget_is_another_one() {
+        let (sink, _) = access_log::none();
+        let registry = Registry::new(1);
+        let routing = |percent: u32, before: Option<&Routing>| {
+            let upstream = |name: &str, percent: u32| UpstreamSnapshot {
+                name: name.to_owned(),
+                balance: crate::config::Balance::default(),
+                retry_budget: RetryBudget { percent, min_per_second: 3 },
+                endpoints: Vec::new(),
+            };
+            let upstreams = vec![upstream("changed", percent), upstream("same", 20)];
+            let snapshot =
+                Snapshot { routes: Vec::new(), upstreams, drain_timeout: Duration::ZERO, access: sink.clone() };
+            Routing::new(&snapshot, 0, &registry, before)
+        };
+        let before = routing(20, None);
+        let after = routing(30, Some(&before));
+        let kept = |at: usize| Rc::ptr_eq(&before.upstreams[at].retry_budget.1, &after.upstreams[at].retry_budget.1);
+        assert_eq!((kept(0), kept(1)), (false, true));
     }
 }

@@ -32,8 +32,8 @@ pub struct EndpointShared {
     pub pool: config::Pool,
     /// Requests that wait, of all workers.
     pending: AtomicU32,
-    /// Connections for one upgrade each, of all workers.
-    tunnels: AtomicU32,
+    /// Connections for one upgrade each, of all workers; those that were made for an earlier form of the endpoint count.
+    tunnels: Arc<AtomicU32>,
     /// Whether it has been said that the service takes no upgrade.
     is_refusal_said: AtomicBool,
     pub(crate) health: Health,
@@ -57,13 +57,14 @@ pub(crate) struct Board {
 }
 
 impl EndpointShared {
-    pub fn new(target: Arc<Target>, pool: config::Pool, workers: usize) -> Arc<Self> {
+    /// `before` is what the endpoint was until now, under other settings or with other certificates.
+    pub fn new(target: Arc<Target>, pool: config::Pool, workers: usize, before: Option<&Self>) -> Arc<Self> {
         Arc::new(Self {
             discovery: Discovery::new(target.endpoint.protocol),
             target,
             pool,
             pending: AtomicU32::new(0),
-            tunnels: AtomicU32::new(0),
+            tunnels: before.map_or_else(Arc::default, |before| before.tunnels.clone()),
             is_refusal_said: AtomicBool::new(false),
             health: Health::default(),
             is_warm: AtomicBool::new(false),
@@ -148,11 +149,11 @@ impl EndpointShared {
     }
 
     /// Lets one more connection be dialled for an upgrade, unless there are `max_tunnel_connections`.
-    pub(crate) fn enter_tunnel(self: &Arc<Self>) -> Option<TunnelPlace> {
+    pub(crate) fn enter_tunnel(&self) -> Option<TunnelPlace> {
         let max = self.pool.max_tunnel_connections;
         let one_more = |tunnels: u32| (tunnels < max).then_some(tunnels + 1);
         self.tunnels.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(TunnelPlace(self.clone()))
+        Some(TunnelPlace(self.tunnels.clone()))
     }
 
     /// Says once, until one succeeds, that the service takes no upgrade.
@@ -169,11 +170,11 @@ impl EndpointShared {
 }
 
 /// A place among the connections for upgrades; dropping it frees the place.
-pub(crate) struct TunnelPlace(Arc<EndpointShared>);
+pub(crate) struct TunnelPlace(Arc<AtomicU32>);
 
 impl Drop for TunnelPlace {
     fn drop(&mut self) {
-        self.0.tunnels.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

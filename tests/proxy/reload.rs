@@ -1,5 +1,7 @@
 //! A new configuration while requests run: what did not change is not touched, what is wrong is not taken.
 
+use std::net::SocketAddr;
+
 use http::Request;
 
 use crate::harness::load::{self, Load, judge};
@@ -119,6 +121,21 @@ async fn a_new_listener_accepts_and_a_removed_one_finishes_what_runs() {
     assert_eq!(running.head().await, Err(Broken::Closed));
     within("closed socket", async { while tokio::net::TcpStream::connect(first).await.is_ok() {} }).await;
     assert_eq!(client::h1(second).await.get("/status/200").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_listener_may_be_narrowed_to_one_address_and_widened_again() {
+    let origin = origin::h2().start();
+    let yaml = |address: SocketAddr| {
+        format!("listeners: [{{ address: \"{address}\" }}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{origin}\"] }} }}")
+    };
+    let proxy = proxy::with(&yaml(([0, 0, 0, 0], 0).into()));
+    let port = proxy.address().port();
+    proxy.reload(&yaml(([127, 0, 0, 1], port).into())).await.unwrap();
+    assert_eq!(proxy.address(), ([127, 0, 0, 1], port).into());
+    assert_eq!(client::h1(proxy.address()).await.get("/status/200").await.status(), 200);
+    proxy.reload(&yaml(([0, 0, 0, 0], port).into())).await.unwrap();
+    assert_eq!(proxy.address(), ([0, 0, 0, 0], port).into());
 }
 
 #[tokio::test]

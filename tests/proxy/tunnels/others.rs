@@ -79,6 +79,29 @@ async fn resets_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn connections_for_upgrades_from_before_a_reload_count() {
+    let service = origin::raw_h1().await;
+    let yaml = |pool: &str| {
+        format!(
+            "upstreams: {{ up: {{ endpoints: [\"http1://{service}\"], \
+             pool: {{ max_connections: 1, max_tunnel_connections: 1, {pool} }} }} }}"
+        )
+    };
+    let proxy = proxy::with(&yaml(""));
+    let _pooled = service.accept().await;
+    let mut first = client::h1(proxy.address()).await;
+    first.start(&request("GET", "x"), false).await.unwrap();
+    let mut connection = service.accept().await;
+    connection.expect_head().await;
+    connection.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n").await;
+    assert_eq!(first.head().await.unwrap().status(), Ok(101));
+    proxy.reload(&yaml("idle_timeout: 1m")).await.unwrap();
+    let mut second = client::h1(proxy.address()).await;
+    second.start(&request("GET", "x"), false).await.unwrap();
+    assert_eq!(second.head().await.unwrap().status(), Ok(503));
+}
+
+#[tokio::test]
 async fn connections_for_upgrades_are_bounded_and_take_no_place_of_the_pools() {
     let service = origin::raw_h1().await;
     let proxy = proxy::with(&format!(
