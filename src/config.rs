@@ -49,7 +49,7 @@ use http::{HeaderName, HeaderValue, Method};
 /// Everything that one process serves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where clients connect; at least one, no two on one address.
+    /// Where clients connect; at least one, no two on addresses that overlap.
     pub listeners: Vec<Listener>,
     /// First match wins; at least one.
     pub routes: Vec<Route>,
@@ -139,6 +139,16 @@ impl ListenAddress {
             Self::Tcp(address) => Some(*address),
             Self::Unix(_) => None,
         }
+    }
+
+    /// Whether one of the two cannot be listened on while the other one is: they are the same, or one is every address of
+    /// the machine. Port 0 is a fresh port each time.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (Self::Tcp(one), Self::Tcp(other)) = (self, other) else { return self == other };
+        // `::` takes clients of IPv4 too.
+        let holds = |all: &SocketAddr, one: &SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+        one.port() == other.port() && one.port() != 0 && (one == other || holds(one, other) || holds(other, one))
     }
 }
 

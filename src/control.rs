@@ -125,6 +125,8 @@ pub struct Control {
     asks: UnboundedSender<Ask>,
     reader: Option<Reader>,
     applied: Mutex<Applied>,
+    /// See [`Control::cold_endpoints`].
+    is_warm: AtomicBool,
 }
 
 /// The configuration that is served.
@@ -225,11 +227,18 @@ impl Control {
             .collect()
     }
 
-    /// Endpoints whose `min_connections` are still to be opened for the first time.
+    /// Endpoints whose `min_connections` are still to be opened for the first time. None when all have been open once: what
+    /// is opened anew after a reload, or because of another certificate, is no reason to send clients away.
     pub fn cold_endpoints(&self) -> Vec<String> {
+        if self.is_warm.load(Ordering::Acquire) {
+            return Vec::new();
+        }
         let snapshot = self.applied().snapshot.clone();
         let endpoints = snapshot.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
-        endpoints.filter(|endpoint| !endpoint.is_warm()).map(|endpoint| endpoint.target.endpoint.to_string()).collect()
+        let cold = endpoints.filter(|endpoint| !endpoint.is_warm());
+        let cold: Vec<_> = cold.map(|endpoint| endpoint.target.endpoint.to_string()).collect();
+        self.is_warm.store(cold.is_empty(), Ordering::Release);
+        cold
     }
 
     /// Everything that is counted and known, at this moment. Reads `/proc`: not for a worker.
@@ -317,6 +326,7 @@ impl Process {
             asks,
             reader,
             applied: Mutex::new(applied),
+            is_warm: AtomicBool::new(false),
         });
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Threads)?;
@@ -402,11 +412,13 @@ async fn run(control: &Arc<Control>, mut inbox: UnboundedReceiver<Ask>) -> u32 {
     watch.follow(renewal::files(&control.applied().config));
     // They may have changed since they were read.
     changed.notify_one();
-    let asks = control.asks.clone();
-    tokio::spawn(async move {
-        loop {
-            watch::settled(&changed).await;
-            let _ = asks.send(Ask::Renew);
+    tokio::spawn({
+        let (asks, changed) = (control.asks.clone(), changed.clone());
+        async move {
+            loop {
+                watch::settled(&changed).await;
+                let _ = asks.send(Ask::Renew);
+            }
         }
     });
     loop {
@@ -420,14 +432,19 @@ async fn run(control: &Arc<Control>, mut inbox: UnboundedReceiver<Ask>) -> u32 {
         let Some(ask) = ask else { return 0 };
         match ask {
             Ask::Reload(reply) => {
+                // Seen before endpoints are made anew.
+                control.cold_endpoints();
                 let reloaded = reload::reload(control);
                 watch.follow(renewal::files(&control.applied().config));
+                // What was read for the reload may have changed before it was watched.
+                changed.notify_one();
                 if let Some(reply) = reply {
                     let _ = reply.send(reloaded);
                 }
             }
             Ask::Renew => {
                 watch.follow(renewal::files(&control.applied().config));
+                control.cold_endpoints();
                 renewal::renew(control);
             }
             Ask::Drain => return drain(control, &mut inbox).await,

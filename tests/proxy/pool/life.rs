@@ -76,6 +76,18 @@ async fn the_proxy_is_ready_when_min_connections_are_open() {
 }
 
 #[tokio::test]
+async fn the_proxy_stays_ready_while_a_changed_endpoint_opens_its_min_connections() {
+    let service = scripted::service().await;
+    let proxy = pooled(&service, "max_connections: 2, min_connections: 1");
+    let _first = service.accept_with(&[]).await;
+    proxy.wait_for(|counts| counts.active == 1).await;
+    // Nobody has asked before; and nobody accepts the new connection.
+    let changed = super::yaml(&service, 1, "max_connections: 3, min_connections: 1");
+    proxy.reload(&changed).await.unwrap();
+    assert_eq!(proxy.admin_get("/readyz").await.status(), 200);
+}
+
+#[tokio::test]
 async fn the_proxy_is_ready_although_min_connections_cannot_be_opened() {
     let service = scripted::service().await;
     let address = service.address();

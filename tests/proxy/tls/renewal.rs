@@ -1,7 +1,9 @@
 //! Files that change while the proxy runs: what is new is used by the next handshake, what is wrong is kept out.
 
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -123,6 +125,50 @@ async fn a_reload_reads_the_files_again() {
     // At once, whether the change had been noticed before or not.
     let client = client::raw_tls(serving.proxy.address(), &next.connector(&[])).await;
     assert_eq!(client.socket().peer_certificate(), Some(next.certificate()));
+}
+
+/// The certificate was not watched before; it is replaced when it has been read, and the CA behind it has not.
+#[tokio::test]
+async fn a_file_that_changes_while_a_reload_reads_others_is_taken_after_it() {
+    let (old, next) = (Identity::new(), Arc::new(Identity::new()));
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = old.store(folder.path(), "one");
+    let (ca, spare) = (folder.path().join("ca.crt"), folder.path().join("spare"));
+    let origin = origin::h2().start();
+    let yaml = |web: &str, more: &str| {
+        let web = format!("{{ name: web, address: 127.0.0.1:0, {web} }}");
+        format!("listeners: [{web}{more}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{origin}\"] }} }}\n")
+    };
+    let proxy = proxy::with(&yaml("", ""));
+    let certificates = format!("certificates: [{{ cert: {}, key: {} }}]", cert.display(), key.display());
+    let slow =
+        format!(", {{ name: slow, address: 127.0.0.1:0, tls: {{ {certificates}, client_ca: {} }} }}", ca.display());
+    // Whoever reads a pipe waits for its writer.
+    make_pipe(&ca);
+    std::thread::spawn({
+        let (next, folder) = (next.clone(), folder.path().to_owned());
+        move || {
+            // When the configuration is checked, and when it is taken.
+            for is_taken in [false, true] {
+                let mut writer = std::fs::OpenOptions::new().write(true).open(&ca).unwrap();
+                if is_taken {
+                    next.store(&folder, "one");
+                    std::fs::write(&spare, &old.certificate_pem).unwrap();
+                } else {
+                    make_pipe(&spare);
+                }
+                // The next one to read comes to another file.
+                std::fs::rename(&spare, &ca).unwrap();
+                writer.write_all(old.certificate_pem.as_bytes()).unwrap();
+            }
+        }
+    });
+    proxy.reload(&yaml(&format!("tls: {{ {certificates} }}"), &slow)).await.unwrap();
+    shows(&proxy, &next, &next).await;
+}
+
+fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 #[tokio::test]
