@@ -130,19 +130,22 @@ async fn a_reload_reads_the_files_again() {
 /// The certificate was not watched before; it is replaced when it has been read, and the CA behind it has not.
 #[tokio::test]
 async fn a_file_that_changes_while_a_reload_reads_others_is_taken_after_it() {
-    let (old, next) = (Identity::new(), Arc::new(Identity::new()));
+    let serving = serving("", "");
+    let (between, old, next) = (Identity::new(), Identity::new(), Arc::new(Identity::new()));
+    // The look at the files that follows the start is over.
+    between.store(serving.folder.path(), "one");
+    shows(&serving.proxy, &between, &between).await;
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = old.store(folder.path(), "one");
     let (ca, spare) = (folder.path().join("ca.crt"), folder.path().join("spare"));
-    let origin = origin::h2().start();
-    let yaml = |web: &str, more: &str| {
-        let web = format!("{{ name: web, address: 127.0.0.1:0, {web} }}");
-        format!("listeners: [{web}{more}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{origin}\"] }} }}\n")
-    };
-    let proxy = proxy::with(&yaml("", ""));
     let certificates = format!("certificates: [{{ cert: {}, key: {} }}]", cert.display(), key.display());
-    let slow =
-        format!(", {{ name: slow, address: 127.0.0.1:0, tls: {{ {certificates}, client_ca: {} }} }}", ca.display());
+    let yaml = format!(
+        "listeners:\n  - {{ name: web, address: 127.0.0.1:0, tls: {{ {certificates} }} }}\n\
+         \u{20} - {{ name: slow, address: 127.0.0.1:0, tls: {{ {certificates}, client_ca: {} }} }}\n\
+         upstreams: {{ up: {{ endpoints: [\"h2c://{}\"] }} }}\n",
+        ca.display(),
+        serving.origin
+    );
     // Whoever reads a pipe waits for its writer.
     make_pipe(&ca);
     std::thread::spawn({
@@ -163,8 +166,8 @@ async fn a_file_that_changes_while_a_reload_reads_others_is_taken_after_it() {
             }
         }
     });
-    proxy.reload(&yaml(&format!("tls: {{ {certificates} }}"), &slow)).await.unwrap();
-    shows(&proxy, &next, &next).await;
+    serving.proxy.reload(&yaml).await.unwrap();
+    shows(&serving.proxy, &next, &next).await;
 }
 
 fn make_pipe(path: &Path) {
