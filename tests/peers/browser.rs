@@ -1,4 +1,5 @@
-//! What brings people to HTTP/2: a browser opens six connections to an origin over HTTP/1.1, so six event streams.
+//! What brings people to HTTP/2: a browser opens six connections to an origin over HTTP/1.1, so six event streams. And
+//! its WebSockets are streams of its one HTTP/2 connection.
 
 use serde_json::{Value, json};
 
@@ -7,6 +8,7 @@ use crate::harness::chromium::Chromium;
 use crate::harness::programs::are_installed;
 use crate::harness::proxy::Proxy;
 use crate::harness::python::{PYTHON, Script};
+use crate::harness::sockets::Sampler;
 use crate::harness::{poll, sockets};
 
 #[test]
@@ -35,6 +37,47 @@ fn chromium_opens_all_twenty_through_the_http2_listener_on_one_connection_to_the
     ));
     expect_streams(&service, &format!("https://localhost:{}/", proxy.port()), "h2", 20);
     assert_eq!(sockets::established_to(port), 1);
+}
+
+#[test]
+fn chromium_opens_twenty_websockets_on_its_one_http2_connection() {
+    if !are_installed(&["chromium", PYTHON]) {
+        return;
+    }
+    let service = Script::start("websocket_service.py", &[]);
+    let authority = Authority::new();
+    for (scheme, version) in [("http1", "http1"), ("h2c", "http2")] {
+        let mut proxy = Proxy::run(&format!(
+            "listeners: [{{ name: http, address: 127.0.0.1:0, tls: {{ certificates: [{}] }} }}]\n\
+             upstreams: {{ service: {{ endpoints: [\"{scheme}://127.0.0.1:{}\"] }} }}\n\
+             logs: {{ access: {{ only: all }} }}\n",
+            authority.sign(&["localhost"]).yaml(),
+            service.port(version),
+        ));
+        let before = service.lines().len();
+        let connections = Sampler::start(proxy.port());
+        let mut chromium = Chromium::open(&format!("https://localhost:{}/", proxy.port()));
+        poll("WebSockets that were closed in good order", || {
+            chromium.assert_runs();
+            let told = json!({ "echoed": "20", "closed": "20", "protocol": "h2" });
+            service.lines()[before..].contains(&told).then_some(())
+        });
+        // Chromium dials twice at first, and leaves one of them.
+        poll("one connection", || (sockets::established_to(proxy.port()) == 1).then_some(()));
+        let samples = connections.finish();
+        println!("{version}: {samples:?}");
+        assert!(samples.most <= 2, "{samples:?}");
+        drop(chromium);
+        proxy.stop();
+        let lines = proxy.access_lines();
+        let is_socket = |line: &&Value| line["path"].as_str().is_some_and(|path| path.starts_with("/socket/"));
+        let sockets: Vec<_> = lines.iter().filter(is_socket).collect();
+        assert_eq!(sockets.len(), 20, "{}", proxy.log());
+        for line in sockets {
+            let how = [&line["method"], &line["protocol"], &line["status"], &line["reason"]];
+            assert_eq!(how, [&json!("CONNECT"), &json!("HTTP/2"), &json!(200), &json!("complete")], "{line}");
+        }
+    }
 }
 
 /// Opens the page and looks at what it says of its 20 streams: so many open and hear events, and no more do later on.

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::harness::certificates::Authority;
 use crate::harness::poll;
 use crate::harness::programs::are_installed;
 use crate::harness::proxy::Proxy;
@@ -12,14 +13,35 @@ fn grpc_calls_of_every_kind_work_and_pings_are_never_too_many() {
     if !are_installed(&[PYTHON]) {
         return;
     }
+    expect_calls(None);
+}
+
+#[test]
+fn grpc_calls_of_every_kind_work_over_tls() {
+    if !are_installed(&[PYTHON]) {
+        return;
+    }
+    expect_calls(Some(&Authority::new()));
+}
+
+/// In the clear, or over TLS with a certificate of this authority.
+#[track_caller]
+fn expect_calls(authority: Option<&Authority>) {
+    let listener = authority.map_or(String::new(), |authority| {
+        format!(", tls: {{ certificates: [{}] }}", authority.sign(&["localhost"]).yaml())
+    });
     let service = Script::start("grpc_service.py", &[]);
     // The service hangs up at the third ping within five minutes of silence, and calls fall silent for two seconds.
     let mut proxy = Proxy::run(&format!(
-        "listeners: [{{ name: http, address: 127.0.0.1:0 }}]\nupstreams:\n  service:\n    endpoints: [h2c://127.0.0.1:{}]\n    \
+        "listeners: [{{ name: http, address: 127.0.0.1:0{listener} }}]\nupstreams:\n  service:\n    endpoints: [h2c://127.0.0.1:{}]\n    \
          pool: {{ ping: {{ interval: 200ms, timeout: 5s }} }}\n",
         service.port("port"),
     ));
-    let said = run("grpc_calls.py", &[&proxy.to_string()]);
+    let target = format!("localhost:{}", proxy.port());
+    let said = match authority {
+        None => run("grpc_calls.py", &[&target]),
+        Some(authority) => run("grpc_calls.py", &[&target, &authority.certificate().display().to_string()]),
+    };
     assert_eq!(said["failed"], json!([]), "{}", proxy.log());
     assert!(said["calls"].as_u64() >= Some(14), "{said}");
     // One call's deadline passed, another one was given up: the service was told of both.

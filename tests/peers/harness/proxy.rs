@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::Process;
@@ -80,14 +81,20 @@ impl Proxy {
     /// after the end of the process.
     pub fn failures(&self) -> BTreeMap<String, u64> {
         let mut failures = BTreeMap::new();
-        for line in self.process.text().lines().filter(|line| line.starts_with('{')) {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        for line in self.access_lines() {
             let reason = line["reason"].as_str().expect("every line has its reason");
             if reason != "client_gone" {
                 *failures.entry(reason.to_owned()).or_default() += 1;
             }
         }
         failures
+    }
+
+    /// The access log. Complete after the end of the process.
+    pub fn access_lines(&self) -> Vec<Value> {
+        let text = self.process.text();
+        let lines = text.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
     /// Ends it and waits for its end.

@@ -2,10 +2,14 @@
 
 Arguments: none. The first line of its output has both ports. It sends back what it gets; "close CODE" makes it close with
 that code, and "closed" makes it tell with which codes its clients have closed so far.
+
+To a browser it gives a page that opens 20 WebSockets, says when all of them have heard their echo, closes them, and says
+when all of them are closed in good order. What the page says is printed, a line of JSON each time.
 """
 
 import asyncio
 import json
+import urllib.parse
 
 import h2.config
 import h2.connection
@@ -18,12 +22,50 @@ from websockets.protocol import SERVER, Protocol, State
 
 SETTINGS = {SettingCodes.ENABLE_CONNECT_PROTOCOL: 1, SettingCodes.MAX_CONCURRENT_STREAMS: 250}
 
+PAGE = """<!doctype html><title>twenty websockets</title><script>
+const sockets = [];
+let echoed = 0, closed = 0;
+const protocol = performance.getEntriesByType('navigation')[0].nextHopProtocol;
+const say = () => fetch('/said?' + new URLSearchParams({echoed, closed, protocol}));
+for (let n = 0; n < 20; n++) {
+  const socket = new WebSocket(location.origin.replace('http', 'ws') + '/socket/' + n);
+  socket.onopen = () => socket.send('hello ' + n);
+  socket.onmessage = async (message) => {
+    echoed += message.data === 'hello ' + n;
+    if (echoed < 20) return;
+    await say();
+    sockets.forEach((each) => each.close(4000));
+  };
+  socket.onclose = (end) => {
+    closed += end.wasClean && end.code === 4000;
+    if (closed === 20) say();
+  };
+  sockets.push(socket);
+}
+</script>"""
+
 # How many clients have closed with each code.
 closed = {}
 
 
 def count(code):
     closed[code] = closed.get(code, 0) + 1
+
+
+def page(path):
+    """The page, whatever the path; tells what it says of itself."""
+    if path.startswith("/said?"):
+        print(json.dumps(dict(urllib.parse.parse_qsl(path.partition("?")[2]))), flush=True)
+    return PAGE
+
+
+def page_over_http1(socket, request):
+    if "Upgrade" in request.headers:
+        return None
+    answer = socket.respond(200, page(request.path))
+    del answer.headers["Content-Type"]
+    answer.headers["Content-Type"] = "text/html"
+    return answer
 
 
 async def over_http1(socket):
@@ -68,7 +110,8 @@ class OverHttp2(asyncio.Protocol):
                 self.http2.send_headers(event.stream_id, [(":status", "200")])
                 self.sockets[event.stream_id] = Protocol(SERVER, state=State.OPEN, max_size=None)
             else:
-                self.http2.send_headers(event.stream_id, [(":status", "404")], end_stream=True)
+                self.http2.send_headers(event.stream_id, [(":status", "200"), ("content-type", "text/html")])
+                self.http2.send_data(event.stream_id, page(head[":path"]).encode(), end_stream=True)
         elif isinstance(event, h2.events.DataReceived):
             self.http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             if event.stream_id in self.sockets:
@@ -128,7 +171,8 @@ class OverHttp2(asyncio.Protocol):
 
 
 async def main():
-    http1 = await serve(over_http1, "127.0.0.1", 0, max_size=None, ping_interval=None)
+    options = {"max_size": None, "ping_interval": None, "process_request": page_over_http1}
+    http1 = await serve(over_http1, "127.0.0.1", 0, **options)
     http2 = await asyncio.get_running_loop().create_server(OverHttp2, "127.0.0.1", 0)
     ports = {"http1": http1.sockets[0].getsockname()[1], "http2": http2.sockets[0].getsockname()[1]}
     print(json.dumps(ports), flush=True)
