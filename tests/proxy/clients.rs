@@ -1,11 +1,16 @@
 //! Every kind of client, every way to talk: HTTP/1.1 and HTTP/2, in the clear and over TLS, through one service connection.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Request;
+use tokio::sync::Semaphore;
 
 use crate::harness::client::{Client, H2Client};
 use crate::harness::origin::Origin;
 use crate::harness::origin::behaviour::{by_path, pattern};
+use crate::harness::origin::exchange::Exchange;
+use crate::harness::origin::log::Ending;
 use crate::harness::process::{self, Growth};
 use crate::harness::proxy::Proxy;
 use crate::harness::tls::Identity;
@@ -42,18 +47,21 @@ async fn each_kind_of_client_has_its_events_one_by_one() {
     for kind in KINDS {
         let mut client = serving.client(kind).await;
         let mut text = String::new();
-        let mut pieces = 0;
-        let target = "/stream/20?every=5";
+        let mut events = Vec::new();
+        serving.events.add_permits(1);
         client
-            .read(target, |piece| {
+            .read("/events", |piece| {
                 text.push_str(str::from_utf8(&piece).unwrap());
-                pieces += 1;
+                if text.ends_with("\n\n") {
+                    events.push(std::mem::take(&mut text));
+                    // The next one is sent only now.
+                    serving.events.add_permits(1);
+                }
                 true
             })
             .await;
-        let events: Vec<_> = text.split_terminator("\n\n").map(|event| event.lines().next().unwrap()).collect();
-        assert_eq!(events, (0..20).map(|event| format!("id: {event}")).collect::<Vec<_>>(), "{kind:?}");
-        assert!(pieces > 5, "{kind:?}: all at once, in {pieces}");
+        assert_eq!(events, (0..EVENTS).map(|event| format!("data: {event}\n\n")).collect::<Vec<_>>(), "{kind:?}");
+        serving.events.forget_permits(1);
     }
 }
 
@@ -99,22 +107,17 @@ async fn check_bulk(name: &str, length: u64) {
 
 struct Serving {
     origin: Origin,
+    /// Each lets one event of `/events` go.
+    events: Arc<Semaphore>,
     proxy: Proxy,
     identity: Identity,
 }
 
 impl Serving {
     fn start() -> Self {
-        let origin = origin::h2().handler(|mut exchange| async move {
-            if exchange.path() != "/flood" {
-                return by_path(exchange).await;
-            }
-            exchange.start(exchange.response(200))?;
-            let piece = Bytes::from(vec![b'x'; 64 * 1024]);
-            loop {
-                exchange.send(piece.clone()).await?;
-            }
-        });
+        let events = Arc::new(Semaphore::new(0));
+        let gate = events.clone();
+        let origin = origin::h2().handler(move |exchange| answer(exchange, gate.clone()));
         let origin = origin.windows(1 << 18, 1 << 24).start();
         let identity = Identity::new();
         let folder = tempfile::tempdir().unwrap();
@@ -126,7 +129,7 @@ impl Serving {
             cert.display(),
             key.display()
         ));
-        Self { origin, proxy, identity }
+        Self { origin, events, proxy, identity }
     }
 
     async fn client(&self, kind: Kind) -> AnyClient {
@@ -137,6 +140,27 @@ impl Serving {
             Kind::Http2 => AnyClient::Http2(client::h2(clear).await),
             Kind::Http2Tls => AnyClient::Http2(client::h2_tls(tls, &self.identity.connector(&["h2"])).await),
         }
+    }
+}
+
+async fn answer(mut exchange: Exchange, events: Arc<Semaphore>) -> Result<(), Ending> {
+    match exchange.path() {
+        "/events" => {
+            exchange.start(exchange.response(200))?;
+            for event in 0..EVENTS {
+                exchange.until(events.acquire()).await?.expect("an open gate").forget();
+                exchange.send(format!("data: {event}\n\n")).await?;
+            }
+            exchange.finish("").await
+        }
+        "/flood" => {
+            exchange.start(exchange.response(200))?;
+            let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+            loop {
+                exchange.send(piece.clone()).await?;
+            }
+        }
+        _ => by_path(exchange).await,
     }
 }
 
@@ -220,3 +244,5 @@ impl AnyClient {
         }
     }
 }
+
+const EVENTS: usize = 20;

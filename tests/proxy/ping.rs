@@ -56,24 +56,39 @@ async fn requests_on_a_black_hole_are_answered_504_and_the_next_goes_to_a_fresh_
 #[tokio::test]
 async fn requests_that_found_no_room_in_a_black_holes_socket_are_moved() {
     const HEAD_BYTES: usize = 60_000;
-    const WRITTEN: i64 = 90;
+    const WRITTEN: usize = 90;
     const UNWRITTEN: usize = 5;
     let service = scripted::service().await;
     let proxy = before(&service, "interval: 1s, timeout: 1s");
     let hole = service.accept_with(&[]).await;
     hole.fall_silent();
-    let mut clients = Vec::new();
-    for _ in 0..WRITTEN {
-        let mut client = client::h1(proxy.address()).await;
-        let request = Request::get("/written").header("x-large", "x".repeat(HEAD_BYTES)).body(()).unwrap();
-        client.start(&request, false).await.unwrap();
-        clients.push(client);
-    }
-    proxy.wait_for(|counts| counts.streams == WRITTEN).await;
-    let mut moved = Vec::new();
-    for _ in 0..UNWRITTEN {
-        moved.push(get(&proxy, "/unwritten").await);
-    }
+    let asking = async {
+        let mut clients = Vec::new();
+        for _ in 0..WRITTEN {
+            let mut client = client::h1(proxy.address()).await;
+            let request = Request::get("/written").header("x-large", "x".repeat(HEAD_BYTES)).body(()).unwrap();
+            client.start(&request, false).await.unwrap();
+            clients.push(client);
+        }
+        proxy.wait_for(|counts| counts.streams == WRITTEN as i64).await;
+        let mut moved = Vec::new();
+        for _ in 0..UNWRITTEN {
+            moved.push(get(&proxy, "/unwritten").await);
+        }
+        proxy.wait_for(|counts| counts.streams == (WRITTEN + UNWRITTEN) as i64).await;
+        (clients, moved)
+    };
+    // Until all have asked it says something now and then: however long that takes, it is not found out.
+    let talking = async {
+        loop {
+            hole.window_update(0, 1).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let (clients, moved) = tokio::select! {
+        asked = asking => asked,
+        () = talking => unreachable!("it goes on and on"),
+    };
     let fresh = service.accept_any_time().await;
     let answering = fresh.answer_all("fresh");
     for mut client in moved {

@@ -4,6 +4,7 @@ mod connect;
 mod handshakes;
 mod life;
 mod others;
+mod tls;
 
 use http::Request;
 

@@ -10,9 +10,10 @@ use bytes::{Bytes, BytesMut};
 use h2::ext::Protocol;
 use http::{HeaderMap, Request};
 use sha1::{Digest as _, Sha1};
+use tokio_rustls::TlsConnector;
 
 use super::client::h2::Stream;
-use super::client::{self, H2Client, RawClient};
+use super::client::{self, Client, H2Client, RawClient};
 use super::origin::exchange::Exchange;
 use super::origin::log::Ending;
 use super::origin::raw_h1;
@@ -140,7 +141,15 @@ pub async fn open(address: SocketAddr, target: &str) -> WebSocket {
 }
 
 pub async fn open_as(address: SocketAddr, request: &Request<()>) -> WebSocket {
-    let mut client = client::h1(address).await;
+    open_by(client::h1(address).await, request).await
+}
+
+/// As [`open`], over TLS.
+pub async fn open_tls(address: SocketAddr, connector: &TlsConnector, target: &str) -> WebSocket {
+    open_by(client::h1_tls(address, connector).await, &request(target)).await
+}
+
+async fn open_by(mut client: Client, request: &Request<()>) -> WebSocket {
     client.start(request, false).await.unwrap();
     let head = client.head().await.unwrap();
     assert_eq!(head.status(), Ok(101), "{head:?}");
@@ -174,11 +183,14 @@ fn subprotocol(headers: &HeaderMap) -> Option<String> {
 
 impl WebSocket {
     pub async fn send(&mut self, frame: &Frame) {
-        let bytes = frame.bytes(true);
+        self.send_bytes(&frame.bytes(true)).await;
+    }
+
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
         match &mut self.line {
             Line::Http1(wire) => wire.send(bytes).await,
             // What a service that has ended does not take shows in what comes back.
-            Line::Http2(stream) => _ = stream.upload(bytes.into(), false).await,
+            Line::Http2(stream) => _ = stream.upload(Bytes::copy_from_slice(bytes), false).await,
         }
     }
 
@@ -200,6 +212,9 @@ impl WebSocket {
             };
             if bytes.is_empty() {
                 assert!(self.frames.is_empty(), "the connection ends within a frame");
+                if let Line::Http1(wire) = &self.line {
+                    assert!(!wire.is_cut(), "TLS ends without close_notify");
+                }
                 return Ok(None);
             }
             self.frames.push(&bytes);

@@ -21,6 +21,7 @@ pub use self::socket::Socket;
 pub struct Wire {
     socket: Socket,
     buffer: BytesMut,
+    is_cut: bool,
 }
 
 /// Why a message could not be read to its end.
@@ -43,7 +44,7 @@ pub enum Broken {
 
 impl Wire {
     pub fn new(socket: Socket) -> Self {
-        Self { socket, buffer: BytesMut::new() }
+        Self { socket, buffer: BytesMut::new(), is_cut: false }
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {
@@ -117,6 +118,11 @@ impl Wire {
         &self.socket
     }
 
+    /// Whether TCP has ended before TLS, that is, without `close_notify`.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// Reads more; `false` at the end of the stream.
     async fn fill(&mut self) -> Result<bool, Broken> {
         self.buffer.reserve(8 * 1024);
@@ -124,7 +130,10 @@ impl Wire {
             Ok(0) => Ok(false),
             Ok(_) => Ok(true),
             // rustls: the end came without close_notify. HTTP's own framing says what was cut.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.is_cut = true;
+                Ok(false)
+            }
             Err(_) => Err(Broken::Reset),
         }
     }

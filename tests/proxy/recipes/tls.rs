@@ -1,5 +1,10 @@
 //! TLS on both sides.
 
+use std::collections::BTreeMap;
+
+use rustls::DEFAULT_VERSIONS;
+use rustls::version::TLS12;
+
 use super::recipe;
 use crate::harness::tls::Identity;
 use crate::harness::{client, origin};
@@ -11,7 +16,9 @@ async fn tls_serves_by_name_knows_its_internal_clients_and_trusts_its_service() 
     authority.store(folder.path(), "ca");
     authority.issue(&["localhost"]).store(folder.path(), "tls");
     authority.issue(&["other.example"]).store(folder.path(), "other");
-    let origin = origin::h2_tls(&authority.issue(&["localhost"]), &["h2"]).start();
+    // It serves nobody who shows no certificate.
+    let service = authority.issue(&["localhost"]).server_for(&authority, &["h2"], DEFAULT_VERSIONS);
+    let origin = origin::h2().tls(service).start();
     let proxy = recipe(
         "tls.yaml",
         &[
@@ -34,4 +41,9 @@ async fn tls_serves_by_name_knows_its_internal_clients_and_trusts_its_service() 
         client.send("GET /status/200 HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(client.response_to("GET").await.is_err());
     }
+    let old = authority.connector_by(&TLS12);
+    assert_eq!(client::h1_tls(proxy.address(), &old).await.get("/status/200").await.status(), 200);
+    assert!(client::try_h1_tls(internal, &old, "localhost").await.is_err());
+    let failures = BTreeMap::from([("client_certificate", 1), ("version", 1)]);
+    proxy.wait_for(|counts| counts.tls_handshake_failures == failures).await;
 }

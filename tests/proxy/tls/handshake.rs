@@ -10,7 +10,7 @@ use crate::harness::client;
 
 #[tokio::test]
 async fn a_silent_client_is_closed_at_the_header_timeout_and_parked_until_then() {
-    let serving = serving("", "timeouts: { header: 300ms },");
+    let serving = serving("", "timeouts: { header: 2s },");
     let mut client = client::raw(serving.proxy.address()).await;
     serving.proxy.wait_for(|counts| counts.downstream_parked == 1).await;
     client.expect_close().await;
@@ -30,7 +30,7 @@ async fn a_part_of_a_handshake_is_closed_at_the_header_timeout() {
 /// The handshake is over, the first head never comes: one time bounds both.
 #[tokio::test]
 async fn a_client_that_is_silent_after_its_handshake_is_closed_at_the_header_timeout() {
-    let serving = serving("", "timeouts: { header: 300ms },");
+    let serving = serving("", "timeouts: { header: 2s },");
     let mut client = client::raw_tls(serving.proxy.address(), &serving.identity.connector(&[])).await;
     client.expect_close().await;
     serving.proxy.wait_for(|counts| counts.downstream_connections == 0).await;

@@ -8,7 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use http::Request;
+use tokio::sync::Semaphore;
+
 use super::{Serving, serving, serving_from, yaml};
+use crate::harness::origin::behaviour::by_path;
+use crate::harness::origin::exchange::Exchange;
 use crate::harness::proxy::Proxy;
 use crate::harness::tls::Identity;
 use crate::harness::watched::BOUND;
@@ -201,6 +206,126 @@ async fn another_ca_of_an_upstream_is_taken_for_its_next_connections() {
     let changed = async { while client.get("/status/200").await.status() != 200 {} };
     tokio::time::timeout(BOUND, changed).await.unwrap();
     assert_eq!(proxy.control().config().1, 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_open_stays_when_the_ca_of_its_service_is_replaced() {
+    let (old, new) = (Identity::named("old"), Identity::named("new"));
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let origin = origin::h2_tls(&old.issue(&["localhost"]), &["h2"]).handler(move |mut exchange: Exchange| {
+        let held = held.clone();
+        async move {
+            if exchange.path() != "/held" {
+                return by_path(exchange).await;
+            }
+            exchange.start(exchange.response(200))?;
+            exchange.send("first, ").await?;
+            let _open = exchange.until(held.acquire()).await?;
+            exchange.finish("last").await
+        }
+    });
+    let origin = origin.start();
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, _) = old.store(folder.path(), "ca");
+    let proxy = proxy::with(&format!(
+        "upstreams: {{ up: {{ endpoints: [\"h2://localhost:{}\"], tls: {{ ca: {} }} }} }}",
+        origin.address().port(),
+        ca.display()
+    ));
+    let mut running = client::h1(proxy.address()).await;
+    running.start(&Request::get("/held").body(()).unwrap(), false).await.unwrap();
+    assert_eq!(running.head().await.unwrap().status(), Ok(200));
+    assert_eq!(running.part().await.unwrap().unwrap(), "first, ");
+    // Other requests go over connections that are verified anew, and there are none.
+    for (authority, status) in [(&new, 502), (&old, 200)] {
+        std::fs::write(&ca, &authority.certificate_pem).unwrap();
+        answers(&proxy, "", status).await;
+    }
+    gate.add_permits(1);
+    assert_eq!(running.body().await.unwrap(), "last");
+}
+
+#[tokio::test]
+async fn another_certificate_of_ours_is_shown_on_the_next_connections() {
+    let (old, new, identity) = (Identity::named("old"), Identity::named("new"), Identity::new());
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, _) = identity.store(folder.path(), "ca");
+    let (cert, key) = old.issue(&["proxy"]).store(folder.path(), "client");
+    // Each lets in whom one authority has signed for.
+    let services = [&old, &new]
+        .map(|authority| origin::h2().tls(identity.server_for(authority, &["h2"], rustls::DEFAULT_VERSIONS)).start());
+    let upstreams = ["old", "new"].iter().zip(&services).map(|(name, service)| {
+        let port = service.address().port();
+        format!(
+            "{name}: {{ endpoints: [\"h2://localhost:{port}\"], tls: {{ ca: {}, client_cert: {}, client_key: {} }} }}",
+            ca.display(),
+            cert.display(),
+            key.display()
+        )
+    });
+    let proxy = proxy::with(&format!(
+        "routes: [{{ match: {{ headers: {{ x-to: new }} }}, upstream: new }}, {{ upstream: old }}]\n\
+         upstreams: {{ {} }}\n",
+        upstreams.collect::<Vec<_>>().join(", ")
+    ));
+    answers(&proxy, "x-to: old", 200).await;
+    answers(&proxy, "x-to: new", 502).await;
+    new.issue(&["proxy"]).store(folder.path(), "client");
+    answers(&proxy, "x-to: new", 200).await;
+    answers(&proxy, "x-to: old", 502).await;
+}
+
+#[tokio::test]
+async fn a_parked_client_stays_in_the_clear_when_a_reload_has_its_listener_speak_tls() {
+    let (identity, folder, origin) = (Identity::new(), tempfile::tempdir().unwrap(), origin::h2().start());
+    identity.store(folder.path(), "one");
+    let proxy = proxy::with(&format!(
+        "listeners: [{{ name: web, address: 127.0.0.1:0 }}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{origin}\"] }} }}\n"
+    ));
+    let mut parked = client::h1(proxy.address()).await;
+    assert_eq!(parked.get("/status/200").await.status(), 200);
+    proxy.wait_for(|counts| counts.downstream_parked == 1).await;
+    proxy.reload(&yaml(folder.path(), &["one"], "", "", &origin)).await.unwrap();
+    shows(&proxy, &identity, &identity).await;
+    let mut plain = client::raw(proxy.address()).await;
+    plain.send("GET /status/200 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(plain.expect_response().await.status(), 400);
+    assert_eq!(parked.get("/status/200").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_ca_of_the_clients_that_a_reload_adds_is_asked_of_new_ones() {
+    let serving = serving("", "");
+    let authority = Identity::named("authority");
+    let (ca, _) = authority.store(serving.folder.path(), "ca");
+    let mut running = client::h1_tls(serving.proxy.address(), &serving.identity.connector(&[])).await;
+    assert_eq!(running.get("/status/200").await.status(), 200);
+    let tls = format!("client_ca: {},", ca.display());
+    serving.proxy.reload(&yaml(serving.folder.path(), &["one"], &tls, "", &serving.origin)).await.unwrap();
+    let (known, stranger) = (authority.issue(&["a"]), Identity::named("stranger"));
+    let changed = async { while is_served(&serving, &stranger).await {} };
+    tokio::time::timeout(BOUND, changed).await.unwrap();
+    assert!(is_served(&serving, &known).await);
+    // It came in when nobody was asked.
+    assert_eq!(running.get("/status/200").await.status(), 200);
+}
+
+/// Asks with this field until the answer has this status.
+async fn answers(proxy: &Proxy, field: &str, status: u16) {
+    let mut client = client::raw(proxy.address()).await;
+    let field = if field.is_empty() { String::new() } else { format!("{field}\r\n") };
+    let answered = async {
+        loop {
+            client.send(format!("GET /status/200 HTTP/1.1\r\nhost: a\r\n{field}\r\n")).await;
+            if client.expect_response().await.status() == status {
+                return;
+            }
+            // Between looks, not for an effect: the next one decides.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, answered).await.unwrap_or_else(|_| panic!("no answer {status} to {field:?}"));
 }
 
 /// Waits until a new client of `authority` is shown this certificate.

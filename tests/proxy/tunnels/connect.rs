@@ -16,7 +16,7 @@ use crate::harness::client::H2Client;
 use crate::harness::client::h2::{Broken, Stream};
 use crate::harness::origin::raw_h1::RawConnection;
 use crate::harness::proxy::Proxy;
-use crate::harness::scripted::frame::{END_STREAM, OPEN};
+use crate::harness::scripted::frame::{ENABLE_CONNECT_PROTOCOL, END_STREAM, OPEN};
 use crate::harness::scripted::{self, Peer};
 use crate::harness::tls::Identity;
 use crate::harness::websocket::{self, BINARY, Frame};
@@ -55,7 +55,7 @@ async fn opened(settings: &str) -> Tunnel {
     let proxy = proxy::on_one_worker(&format!(
         "routes: [{{ upstream: up{settings} }}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{service}\"] }} }}"
     ));
-    let mut peer = service.accept_with(&[(8, 1)]).await;
+    let mut peer = service.accept_with(&[(ENABLE_CONNECT_PROTOCOL, 1)]).await;
     let client = connected(&proxy).await;
     let mut stream = client.open(websocket::connect(&client, "/"), false).await.unwrap();
     let request = peer.expect_headers().await;

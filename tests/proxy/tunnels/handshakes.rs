@@ -6,7 +6,7 @@ use h2::Reason;
 
 use crate::harness::origin::log::Ending;
 use crate::harness::proxy::Proxy;
-use crate::harness::scripted::frame::{END_STREAM, OPEN};
+use crate::harness::scripted::frame::{ENABLE_CONNECT_PROTOCOL, END_STREAM, OPEN};
 use crate::harness::websocket::{self, KEY};
 use crate::harness::wire::Response;
 use crate::harness::{client, origin, proxy, said, scripted};
@@ -220,6 +220,3 @@ async fn a_service_that_says_nothing_to_a_handshake_is_504() {
     assert_eq!(client.head().await.unwrap().status(), Ok(504));
     assert_eq!(peer.expect_rst(request.stream).await, Reason::CANCEL);
 }
-
-/// RFC 8441 §3.
-const ENABLE_CONNECT_PROTOCOL: u16 = 8;

@@ -4,6 +4,7 @@ use http::Request;
 
 use super::asked_in_http1;
 use crate::harness::origin::raw_h1::RawConnection;
+use crate::harness::scripted::frame::ENABLE_CONNECT_PROTOCOL;
 use crate::harness::wire::Broken;
 use crate::harness::{client, origin, proxy, scripted};
 
@@ -41,7 +42,7 @@ async fn any_protocol_and_method_is_carried_and_what_comes_with_the_heads_too() 
 async fn another_protocol_is_asked_for_in_http1_although_the_service_takes_extended_connect() {
     let service = scripted::service().await;
     let proxy = proxy::on_one_worker(&format!("upstream: h2c://{service}"));
-    let _http2 = service.accept_with(&[(8, 1)]).await;
+    let _http2 = service.accept_with(&[(ENABLE_CONNECT_PROTOCOL, 1)]).await;
     let mut client = client::h1(proxy.address()).await;
     client.start(&request("GET", "irc"), false).await.unwrap();
     let mut connection = RawConnection::new(service.accept_stream().await);

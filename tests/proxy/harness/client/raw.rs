@@ -76,6 +76,11 @@ impl RawClient {
         self.wire.leftover()
     }
 
+    /// Whether the end came without TLS's own.
+    pub fn is_cut(&self) -> bool {
+        self.wire.is_cut()
+    }
+
     /// Ends our direction and goes on reading.
     pub async fn shutdown_write(&mut self) {
         self.wire.shutdown_write().await;
