@@ -12,6 +12,11 @@ fn request_head_seeds_show_no_defect() {
 }
 
 #[test]
+fn http2_head_seeds_show_no_defect() {
+    replay("http2_head", harness::http2_head);
+}
+
+#[test]
 fn route_seeds_show_no_defect() {
     replay("route", harness::route);
 }

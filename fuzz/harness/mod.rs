@@ -3,16 +3,34 @@
 //! Each function panics if the input shows a defect, and returns otherwise.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
-use http::uri::{Authority, Scheme};
+use h2::ext::Protocol;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 use trunkline::config::{RouteMatch, Secrets, Source};
 use trunkline::route::RouteTable;
-use trunkline::translate::{Hop, RequestHead};
+use trunkline::translate::{Hop, RequestHead, Upgrade};
 
 /// Translates the bytes of an HTTP/1 head in both directions, as if hyper had parsed it.
 pub(crate) fn request_head(bytes: &[u8]) {
-    let Some(head) = parse(bytes).and_then(translate) else { return };
+    if let Some(head) = parse(bytes).and_then(translate) {
+        expect_sound(&head);
+    }
+}
+
+/// The same of an HTTP/2 head, as if h2 had parsed it. Input: a field per line; a line `:body` says that a body follows.
+pub(crate) fn http2_head(bytes: &[u8]) {
+    let Some((parts, has_body)) = parse_http2(bytes) else { return };
+    let protocol = parts.extensions.get::<Protocol>().cloned();
+    let is_connect = parts.method == Method::CONNECT;
+    let Ok(head) = RequestHead::from_http2(parts, has_body, &hop()) else { return };
+    assert_eq!(head.upgrade().is_some(), is_connect);
+    assert!(protocol.is_none_or(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")));
+    expect_sound(&head);
+}
+
+/// Neither HTTP is told what it must not be told, and both are told the same.
+fn expect_sound(head: &RequestHead) {
     let path = head.path_and_query().to_owned();
     assert!(path.starts_with('/') || (path == "*" && head.method() == Method::OPTIONS));
     let fallback = Authority::from_static("fallback");
@@ -21,8 +39,10 @@ pub(crate) fn request_head(bytes: &[u8]) {
     assert_eq!(http1.uri.to_string(), path);
     assert_eq!(http1.headers.keys().next(), Some(&HOST));
     assert_eq!(http1.headers.get_all(HOST).iter().count(), 1);
+    assert!(!(http1.headers.contains_key(CONTENT_LENGTH) && http1.headers.contains_key(TRANSFER_ENCODING)));
+    assert_eq!(http1.headers.contains_key(UPGRADE), head.upgrade().is_some());
 
-    let http2 = head.into_http2(&Scheme::HTTP, &fallback);
+    let http2 = head.clone().into_http2(&Scheme::HTTP, &fallback);
     assert_eq!(http2.uri().path_and_query().map(ToString::to_string), Some(path));
     for name in [&HOST, &CONNECTION, &TRANSFER_ENCODING] {
         assert!(!http2.headers().contains_key(name), "{name}");
@@ -34,6 +54,17 @@ pub(crate) fn request_head(bytes: &[u8]) {
     assert!(http2.headers().get_all(TE).iter().all(|value| value == "trailers"));
     assert!(http2.headers().get_all(CONTENT_LENGTH).iter().count() <= 1);
     assert_eq!(http2.headers().get_all("x-forwarded-for").iter().count(), 1);
+
+    if head.upgrade().is_some_and(Upgrade::is_websocket) {
+        assert_eq!((&http1.method, http1.headers.get_all(SEC_WEBSOCKET_KEY).iter().count()), (&Method::GET, 1));
+        assert!(!http1.headers.contains_key(TRANSFER_ENCODING));
+        let connect = head.clone().into_extended_connect(&Scheme::HTTP, &fallback);
+        assert_eq!(connect.method(), Method::CONNECT);
+        assert_eq!(connect.extensions().get::<Protocol>().map(Protocol::as_str), Some("websocket"));
+        for name in [&SEC_WEBSOCKET_KEY, &CONTENT_LENGTH] {
+            assert!(!connect.headers().contains_key(name), "{name}");
+        }
+    }
 }
 
 /// Compares the route table with a slow, obvious matcher. Input: prefix, host pattern, host and path, one per line.
@@ -71,8 +102,11 @@ pub(crate) fn route(bytes: &[u8]) {
 }
 
 fn translate(parts: request::Parts) -> Option<RequestHead> {
-    let via = Hop::via("me").expect("a token");
-    RequestHead::from_http1(parts, &Hop::new("me".into(), via, [192, 0, 2, 7].into())).ok()
+    RequestHead::from_http1(parts, &hop()).ok()
+}
+
+fn hop() -> Hop {
+    Hop::new("me".into(), Hop::via("me").expect("a token"), [192, 0, 2, 7].into())
 }
 
 /// What hyper makes of a head, except for the merging of Content-Length: translation must not rely on that.
@@ -92,6 +126,47 @@ fn parse(bytes: &[u8]) -> Option<request::Parts> {
         parts.headers.append(name, HeaderValue::from_bytes(field.value).ok()?);
     }
     Some(parts)
+}
+
+/// What h2 makes of fields, and whether a body follows. It lets no field about the connection through.
+fn parse_http2(bytes: &[u8]) -> Option<(request::Parts, bool)> {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    let (mut method, mut scheme, mut target) = (None, None, uri::Parts::default());
+    let mut has_body = false;
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        // The first character may be the colon of a pseudo-header.
+        let (name, value) = match line.iter().skip(1).position(|byte| *byte == b':') {
+            Some(at) => (&line[..=at], line[at + 2..].trim_ascii()),
+            None => (line, &b""[..]),
+        };
+        let text = || Some(Bytes::copy_from_slice(std::str::from_utf8(value).ok()?.as_bytes()));
+        match name {
+            b":body" => has_body = true,
+            b":method" => method = Some(Method::from_bytes(value).ok()?),
+            b":scheme" => scheme = Some(Scheme::try_from(value).ok()?),
+            b":authority" => target.authority = Some(Authority::from_maybe_shared(text()?).ok()?),
+            b":path" if value.is_empty() => return None,
+            b":path" => target.path_and_query = Some(PathAndQuery::from_maybe_shared(text()?).ok()?),
+            b":protocol" => _ = parts.extensions.insert(Protocol::from(std::str::from_utf8(value).ok()?)),
+            b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => return None,
+            b"te" if value != b"trailers" => return None,
+            name => {
+                let name = HeaderName::from_lowercase(name).ok()?;
+                parts.headers.append(name, HeaderValue::from_bytes(value).ok()?);
+            }
+        }
+    }
+    parts.method = method?;
+    let (is_connect, has_protocol) = (parts.method == Method::CONNECT, parts.extensions.get::<Protocol>().is_some());
+    let has_target = scheme.is_some() && (target.path_and_query.is_some() || !is_connect);
+    if has_protocol && !is_connect || has_target == (is_connect && !has_protocol) {
+        return None;
+    }
+    // There is no `Uri` of a scheme and a path alone.
+    target.scheme = scheme.filter(|_| target.authority.is_some());
+    parts.uri = Uri::from_parts(target).ok()?;
+    parts.version = Version::HTTP_2;
+    Some((parts, has_body))
 }
 
 /// Loads a configuration; one that is valid must mean the same when it is printed and loaded again.
