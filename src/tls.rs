@@ -32,11 +32,7 @@ impl Files {
 
     /// A certificate with its key, and what it says about itself.
     fn identity(&mut self, identity: &Identity) -> Result<(CertifiedKey, Subject), String> {
-        let (chain, subject) = self.read(&identity.cert, |bytes| {
-            let chain = certificates::chain(bytes)?;
-            let subject = certificates::subject(&chain[0])?;
-            Ok((chain, subject))
-        })?;
+        let (chain, subject) = self.read(&identity.cert, certificates::chain_and_subject)?;
         let key = self.read(&identity.key, certificates::key)?;
         let certified = certificates::certified(chain, key).map_err(|flaw| sentence(&identity.key, &flaw))?;
         Ok((certified, subject))

@@ -30,6 +30,8 @@ pub(super) struct Draft {
 
 /// Where the parts of a listener were written.
 pub(super) struct ListenerMarks {
+    /// In the list as it was written: those that cannot be judged are left out of the draft.
+    pub(super) position: usize,
     pub(super) name: Span,
     pub(super) address: Span,
     /// Each part of `trust_forwarded_from`.
@@ -41,8 +43,8 @@ pub(super) struct ListenerMarks {
 pub(super) struct ListenerTlsMarks {
     /// If the section was written.
     pub(super) whole: Option<Span>,
-    /// Of each certificate whose files were both named, where they were.
-    pub(super) certificates: Vec<IdentityMarks>,
+    /// Of each certificate whose files were both named, its position in the list as it was written, and where they were.
+    pub(super) certificates: Vec<(usize, IdentityMarks)>,
     /// Whether any certificate was written, right or wrong.
     pub(super) has_certificates: bool,
     /// Each word, to find one that stands there twice.
@@ -240,6 +242,7 @@ fn listener(keys: ListenerKeys, position: usize) -> Option<(Listener, ListenerMa
     let trusted = trust_forwarded_from.map(|trusted| trusted.value).unwrap_or_default();
     let (tls, tls_marks) = listener_tls(tls);
     let marks = ListenerMarks {
+        position,
         name: name.as_ref().map_or(span, |name| name.span),
         address: address.span,
         trusted: trusted.iter().map(|peer| peer.span).collect(),
@@ -273,9 +276,10 @@ fn listener_tls(keys: ListenerTlsKeys) -> (Option<ListenerTls>, ListenerTlsMarks
         client_ca: client_ca.as_ref().map_or(whole.span, |client_ca| client_ca.span),
     };
     let mut identities = Vec::new();
-    for CertificateKeys { whole: _, cert, key } in certificates.map(|list| list.value).unwrap_or_default() {
+    let certificates = certificates.map(|list| list.value).unwrap_or_default();
+    for (number, CertificateKeys { whole: _, cert, key }) in certificates.into_iter().enumerate() {
         let (Some(cert), Some(key)) = (cert, key) else { continue };
-        marks.certificates.push(IdentityMarks { cert: cert.span, key: key.span });
+        marks.certificates.push((number, IdentityMarks { cert: cert.span, key: key.span }));
         identities.push(Identity { cert: cert.value, key: key.value });
     }
     let tls = ListenerTls {

@@ -6,11 +6,12 @@
 //! Pure: the bytes are read by whoever asks.
 
 use rustls::crypto::aws_lc_rs;
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Version};
 
 /// What is wrong with a file, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +28,8 @@ pub struct Subject {
     pub names: Vec<String>,
     /// Its first name of any kind, for people.
     pub name: String,
-    /// Seconds since 1970.
+    /// In this and the next one: seconds since 1970.
+    pub not_before: i64,
     pub not_after: i64,
 }
 
@@ -41,10 +43,19 @@ pub fn chain(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     Ok(chain)
 }
 
+/// The certificates of a file whose first one is to prove who somebody is, and what that one says about itself.
+pub fn chain_and_subject(bytes: &[u8]) -> Result<(Vec<CertificateDer<'static>>, Subject), Flaw> {
+    let chain = chain(bytes)?;
+    let subject = subject(&chain[0])?;
+    ParsedCertificate::try_from(&chain[0])
+        .map_err(|error| flaw(format!("holds a certificate that cannot be used: {error}"), CERTIFICATE_ADVICE))?;
+    Ok((chain, subject))
+}
+
 /// The private key of a file.
 pub fn key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Flaw> {
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound if find(bytes, b"BEGIN ENCRYPTED PRIVATE KEY") => flaw(
+        _ if LOCKED.iter().any(|words| find(bytes, words)) => flaw(
             "is encrypted with a passphrase",
             "decrypt it, for example with openssl pkey, and guard it by its mode",
         ),
@@ -73,10 +84,17 @@ pub fn roots(bytes: &[u8]) -> Result<RootCertStore, Flaw> {
     Ok(roots)
 }
 
-/// Reads a certificate.
+/// Reads a certificate that is to prove who somebody is.
 pub fn subject(certificate: &CertificateDer<'_>) -> Result<Subject, Flaw> {
     let (_, certificate) = X509Certificate::from_der(certificate)
         .map_err(|error| flaw(format!("holds no X.509 certificate: {error}"), CERTIFICATE_ADVICE))?;
+    if certificate.version() != X509Version::V3 {
+        let X509Version(version) = certificate.version();
+        return Err(flaw(
+            format!("holds a certificate of X.509 version {}, which nobody takes in TLS", version.saturating_add(1)),
+            "have it made anew with a subjectAltName: that is version 3",
+        ));
+    }
     let alternatives = certificate.subject_alternative_name().ok().flatten();
     let general = alternatives.map(|extension| &extension.value.general_names[..]).unwrap_or_default();
     let names: Vec<String> = general
@@ -88,7 +106,8 @@ pub fn subject(certificate: &CertificateDer<'_>) -> Result<Subject, Flaw> {
         .collect();
     let common = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
     let name = names.first().map(String::as_str).or(common).unwrap_or("unnamed").to_owned();
-    Ok(Subject { names, name, not_after: certificate.validity().not_after.timestamp() })
+    let validity = certificate.validity();
+    Ok(Subject { names, name, not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
 }
 
 fn flaw(reason: impl Into<String>, advice: &'static str) -> Flaw {
@@ -99,5 +118,7 @@ fn find(bytes: &[u8], words: &[u8]) -> bool {
     memchr::memmem::find(bytes, words).is_some()
 }
 
+/// What stands in a file with a key that has a passphrase: PKCS #8, and what OpenSSL made before.
+const LOCKED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
 const CERTIFICATE_ADVICE: &str = "give a file with BEGIN CERTIFICATE lines";
 const KEY_ADVICE: &str = "give a file with BEGIN PRIVATE KEY lines";

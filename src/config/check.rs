@@ -14,7 +14,7 @@ use std::hash::Hash;
 use http::header;
 
 use super::addresses::is_authority;
-use super::assemble::{Draft, IdentityMarks, ListenerTlsMarks, RouteMarks, UpstreamMarks};
+use super::assemble::{Draft, IdentityMarks, ListenerMarks, RouteMarks, UpstreamMarks};
 use super::decode::Decoder;
 use super::diagnostic::Diagnostic;
 use super::print::time_text;
@@ -26,8 +26,8 @@ use crate::translate::{is_removable, is_settable};
 /// Notes everything in `draft` that does not fit together.
 pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
     check_listeners(draft, cx);
-    for (position, (listener, marks)) in draft.config.listeners.iter().zip(&draft.listeners).enumerate() {
-        check_listener_tls(position, listener, &marks.tls, files, cx);
+    for (listener, marks) in draft.config.listeners.iter().zip(&draft.listeners) {
+        check_listener_tls(listener, marks, files, cx);
     }
     check_admin(draft, cx);
     check_routes(draft, cx);
@@ -257,9 +257,8 @@ fn check_tls(upstream: &Upstream, marks: &UpstreamMarks, files: Files<'_>, cx: &
 }
 
 fn check_listener_tls(
-    position: usize,
     listener: &Listener,
-    marks: &ListenerTlsMarks,
+    ListenerMarks { position, tls: marks, .. }: &ListenerMarks,
     files: Files<'_>,
     cx: &mut Decoder<'_>,
 ) {
@@ -270,11 +269,11 @@ fn check_listener_tls(
         let label = "add `certificates: [{ cert: tls.crt, key: tls.key }]`";
         cx.note(whole, Diagnostic::error(message).label(label));
     }
-    for (number, (identity, marks)) in tls.certificates.iter().zip(&marks.certificates).enumerate() {
+    for (identity, (number, marks)) in tls.certificates.iter().zip(&marks.certificates) {
         let path = format!("{path}.certificates[{number}]");
         let subject =
             pem::check_identity((&format!("{path}.cert"), &format!("{path}.key")), identity, marks, files, cx);
-        if number > 0 && subject.is_some_and(|subject| subject.names.is_empty()) {
+        if *number > 0 && subject.is_some_and(|subject| subject.names.is_empty()) {
             let message =
                 format!("{path}.cert: {} has no DNS name that a client could ask for", identity.cert.display());
             let label = "it is never used; the first certificate is for clients that ask for no name";

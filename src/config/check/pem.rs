@@ -31,11 +31,7 @@ pub(super) fn check_identity(
     files: Files<'_>,
     cx: &mut Decoder<'_>,
 ) -> Option<Subject> {
-    let chain = read(&identity.cert, files).and_then(|bytes| {
-        let chain = certificates::chain(&bytes)?;
-        let subject = certificates::subject(&chain[0])?;
-        Ok((chain, subject))
-    });
+    let chain = read(&identity.cert, files).and_then(|bytes| certificates::chain_and_subject(&bytes));
     let chain = chain.map_err(|flaw| note(keys.0, &identity.cert, marks.cert, &flaw, cx)).ok();
     let key = read(&identity.key, files).and_then(|bytes| certificates::key(&bytes));
     let key = key.map_err(|flaw| note(keys.1, &identity.key, marks.key, &flaw, cx)).ok();
@@ -43,7 +39,13 @@ pub(super) fn check_identity(
     if let Err(flaw) = certificates::certified(chain, key?) {
         note(keys.1, &identity.key, marks.key, &flaw, cx);
     }
-    let left = subject.not_after - source::now();
+    let now = source::now();
+    if subject.not_before > now {
+        let message = format!("{}: {} is not valid yet", keys.0, identity.cert.display());
+        let label = "nobody takes it before its time; is the clock right?";
+        cx.note(marks.cert, Diagnostic::warning(message).label(label));
+    }
+    let left = subject.not_after - now;
     let days = left / DAY_SECONDS;
     let said = match left {
         ..=0 => Some("has expired".to_owned()),

@@ -3,7 +3,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, KeyPair};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{CertificateParams, KeyPair, SanType};
 
 use super::super::schema::load_with;
 use super::super::source;
@@ -19,22 +21,34 @@ struct Pem {
     soon: String,
     /// It is for an address and for no name.
     unnamed: String,
+    /// It begins in a year.
+    early: String,
+    /// Of X.509 version 1, as `openssl x509 -req` makes them when it is not told of extensions.
+    version1: String,
 }
 
 static PEM: LazyLock<Pem> = LazyLock::new(|| {
     let key = KeyPair::generate().unwrap();
-    let certificate = |name: &str, not_after: SystemTime| {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.not_after = not_after.into();
-        params.self_signed(&key).unwrap().pem()
+    let made = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+        change(&mut params);
+        params.self_signed(&key).unwrap()
     };
+    let until = |not_after: SystemTime| made(&|params| params.not_after = not_after.into()).pem();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(source::now().cast_unsigned());
     let year = now + Duration::from_hours(365 * 24);
     Pem {
-        cert: certificate("a.test", year),
-        expired: certificate("a.test", SystemTime::UNIX_EPOCH),
-        soon: certificate("a.test", now + Duration::from_hours(10 * 24 + 12)),
-        unnamed: certificate("127.0.0.1", year),
+        cert: until(year),
+        expired: until(SystemTime::UNIX_EPOCH),
+        soon: until(now + Duration::from_hours(10 * 24 + 12)),
+        unnamed: made(&|params| params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())]).pem(),
+        early: made(&|params| params.not_before = year.into()).pem(),
+        version1: {
+            let mut der = made(&|_| {}).der().to_vec();
+            let version = memchr::memmem::find(&der, b"\xa0\x03\x02\x01\x02").unwrap() + 4;
+            der[version] = 0;
+            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64_STANDARD.encode(der))
+        },
         key: key.serialize_pem(),
     }
 });
@@ -46,9 +60,15 @@ fn read(text: &str) -> Result<(Config, Diagnostics), Diagnostics> {
         Some("key.pem") => Ok(made.key.clone().into_bytes()),
         Some("expired.pem") => Ok(made.expired.clone().into_bytes()),
         Some("soon.pem") => Ok(made.soon.clone().into_bytes()),
+        Some("early.pem") => Ok(made.early.clone().into_bytes()),
+        Some("version1.pem") => Ok(made.version1.clone().into_bytes()),
         Some("unnamed.pem") => Ok(made.unnamed.clone().into_bytes()),
         Some("other-key.pem") => Ok(KeyPair::generate().unwrap().serialize_pem().into_bytes()),
         Some("locked-key.pem") => Ok(made.key.replace("PRIVATE", "ENCRYPTED PRIVATE").into_bytes()),
+        Some("old-locked-key.pem") => {
+            let head = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n";
+            Ok(format!("{head}AAAA\n-----END EC PRIVATE KEY-----\n").into_bytes())
+        }
         Some("hollow.pem") => Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
         Some("hollow-key.pem") => Ok(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_vec()),
         Some("torn.pem") => Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n".to_vec()),
@@ -414,6 +434,8 @@ fn a_certificate_and_its_key_are_looked_at_together() {
         ("cert.pem", "torn.pem", "key: torn.pem is not PEM: ", keys_advice),
         ("cert.pem", "hollow-key.pem", "key: hollow-key.pem cannot be used: ", "give an RSA, ECDSA or Ed25519 key"),
         ("cert.pem", "locked-key.pem", "key: locked-key.pem is encrypted", "guard it by its mode"),
+        ("cert.pem", "old-locked-key.pem", "key: old-locked-key.pem is encrypted", "guard it by its mode"),
+        ("version1.pem", "key.pem", "cert: version1.pem holds a certificate of X.509 version 1", "that is version 3"),
         ("cert.pem", "other-key.pem", "key: other-key.pem is not the key of the certificate", "was made for"),
     ] {
         let text = listener_tls(&format!("certificates: [{{ cert: {cert}, key: {key} }}]"));
@@ -464,6 +486,16 @@ fn tls_on_a_listener_needs_certificates_and_words_that_are_known() {
         let (_, error) = errors[0].split_once(' ').unwrap();
         assert!(errors.len() == 1 && error.starts_with(said), "{keys}: {errors:?}");
     }
+    // Positions are those of the file, whatever is left out before them.
+    let text = "\
+listeners:
+  - { address: nowhere, tls: { certificates: [{ cert: none.pem, key: key.pem }] } }
+  - address: 127.0.0.1:8080
+    tls: { certificates: [{ cert: cert.pem }, { cert: cert.pem, key: none.pem }] }
+upstreams: { api: { endpoints: [h2c://a:1] } }
+";
+    let said = "4:70 listeners[1].tls.certificates[1].key: none.pem cannot be read";
+    assert!(errors(text).iter().any(|error| error.starts_with(said)), "{:?}", errors(text));
     let half = |keys: &str| errors(&upstream(&format!("{{ endpoints: [h2://a:1], tls: {{ {keys} }} }}")));
     assert_eq!(
         half("client_cert: cert.pem"),
@@ -476,12 +508,19 @@ fn tls_on_a_listener_needs_certificates_and_words_that_are_known() {
 }
 
 #[test]
-fn certificates_that_end_soon_or_are_never_chosen_are_warned_of() {
+fn certificates_that_end_soon_have_not_begun_or_are_never_chosen_are_warned_of() {
     let renew = "renew it; the file is read again when it changes";
     for (cert, said) in [("expired.pem", "has expired"), ("soon.pem", "expires in 10 days")] {
         let text = listener_tls(&format!("certificates: [{{ cert: {cert}, key: key.pem }}]"));
         assert_eq!(warnings(&text), [format!("1:70 listeners[0].tls.certificates[0].cert: {cert} {said}; {renew}")]);
     }
+    assert_eq!(
+        warnings(&listener_tls("certificates: [{ cert: early.pem, key: key.pem }]")),
+        [
+            "1:70 listeners[0].tls.certificates[0].cert: early.pem is not valid yet; nobody takes it before its time; is the \
+          clock right?"
+        ]
+    );
     assert_eq!(warnings(&listener_tls("certificates: [{ cert: unnamed.pem, key: key.pem }]")), [""; 0]);
     let second = "certificates: [{ cert: cert.pem, key: key.pem }, { cert: unnamed.pem, key: key.pem }]";
     assert_eq!(
