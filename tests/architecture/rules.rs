@@ -5,13 +5,11 @@ use crate::scan::Source;
 /// Top-level modules and what each may import besides itself. A module without a row is a finding.
 const LAYERS: &[(&str, &[&[&str]])] = &[
     ("main", &[&["cli"]]),
-    ("lib", &[&["cli", "process", "control", "worker"], EDGES, PURE]),
-    ("cli", &[&["process", "control", "worker"], EDGES, PURE]),
-    ("process", &[&["control", "worker"], EDGES, PURE]),
+    ("lib", &[&["cli", "control", "worker"], EDGES, PURE]),
+    ("cli", &[&["control", "worker"], EDGES, PURE]),
     ("control", &[&["worker"], EDGES, PURE]),
     ("worker", &[EDGES, PURE]),
     ("tls", &[EDGES, PURE]),
-    ("drain", &[EDGES, PURE]),
     ("metrics", &[EDGES, PURE]),
     ("access_log", &[EDGES, PURE]),
     ("config", &[PURE]),
@@ -24,7 +22,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
 ];
 
 /// Used by both planes.
-const EDGES: &[&str] = &["tls", "drain", "metrics", "access_log"];
+const EDGES: &[&str] = &["tls", "metrics", "access_log"];
 
 /// No tokio, no hyper, no clock, no I/O.
 const PURE: &[&str] = &["config", "error", "route", "balance", "translate", "events", "grpc"];
@@ -215,7 +213,7 @@ mod tests {
             ("worker/pool.rs", "use super::mux;\n// crate::control decides\nlet s = \"crate::control\";"),
             ("worker/mux.rs", "fn f() {}\n#[cfg(test)]\nmod tests {\n    use super::*;\n    use tokio::time;\n}"),
             ("route.rs", "//! Not for tokio.\nuse crate::config::Route;\nlet hyperbole = 1;"),
-            ("cli/demo.rs", "use crate::Process;\nthread::spawn(f);"),
+            ("cli/demo.rs", "use crate::control::Process;\nthread::spawn(f);"),
         ] {
             assert_eq!(check(file, text), Vec::<String>::new(), "{file}: {text}");
         }
