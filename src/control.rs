@@ -40,8 +40,21 @@ const WRITERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a draining process looks whether the last client has gone.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
-/// Reads the configuration again: a [`Config`], or why there is none in words for the operator.
-pub type Reader = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+/// Where a reload gets the configuration from; a function that reads it is one.
+pub trait Reader: Send + Sync {
+    /// # Errors
+    /// Why there is none, in words for the operator.
+    fn read(&self) -> Result<Config, String>;
+
+    /// What was read is served.
+    fn taken(&self, _config: &Config) {}
+}
+
+impl<F: Fn() -> Result<Config, String> + Send + Sync> Reader for F {
+    fn read(&self) -> Result<Config, String> {
+        self()
+    }
+}
 
 /// Why a configuration could not be taken.
 #[derive(Debug)]
@@ -123,7 +136,7 @@ pub struct Control {
     stage: AtomicU8,
     started: Instant,
     asks: UnboundedSender<Ask>,
-    reader: Option<Reader>,
+    reader: Option<Box<dyn Reader>>,
     applied: Mutex<Applied>,
     /// See [`Control::cold_endpoints`].
     is_warm: AtomicBool,
@@ -150,16 +163,16 @@ struct Applied {
 impl Applied {
     /// When the certificates in use end.
     fn certificates(&self) -> Vec<CertificateFigures> {
-        let ends = |listener: &Arc<ListenerShared>| {
-            let name = listener.settings.name.clone();
-            let ends = listener.tls.iter().flat_map(|tls| tls.ends.clone()).collect::<Vec<_>>();
-            ends.into_iter().map(move |CertificateEnd { name: of, not_after }| CertificateFigures {
-                listener: name.clone(),
-                name: of,
-                not_after,
-            })
+        let listeners = self.listeners.values().flat_map(|listener| {
+            let ends = listener.tls.iter().flat_map(|tls| &tls.ends);
+            ends.map(|end| ("listener", &listener.settings.name, end))
+        });
+        let upstreams = self.client_tls.iter().filter_map(|(name, tls)| Some(("upstream", name, tls.end.as_ref()?)));
+        let figures = |(side, owner, end): (&'static str, &String, &CertificateEnd)| {
+            let CertificateEnd { name, not_after } = end.clone();
+            CertificateFigures { side: side.into(), owner: owner.clone(), name, not_after }
         };
-        self.listeners.values().flat_map(ends).collect()
+        listeners.chain(upstreams).map(figures).collect()
     }
 
     /// Lets go of what keeps the access log's writer waiting.
@@ -243,9 +256,9 @@ impl Control {
 
     /// Everything that is counted and known, at this moment. Reads `/proc`: not for a worker.
     pub fn figures(&self) -> Figures {
-        let (generation, is_reloaded, certificates) = {
+        let (generation, is_reloaded, certificates, renewals_refused) = {
             let applied = self.applied();
-            (applied.generation, applied.is_reloaded, applied.certificates())
+            (applied.generation, applied.is_reloaded, applied.certificates(), applied.refused.len() as u64)
         };
         let standing = Standing {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -254,6 +267,7 @@ impl Control {
             config_generation: generation,
             is_reloaded,
             certificates,
+            renewals_refused,
         };
         let states: BTreeMap<EndpointKey, EndpointState> = self
             .endpoints()
@@ -304,7 +318,7 @@ impl Process {
 
     /// Like [`Process::start`]. `reader` is asked at a reload; with `has_signals` the process listens to SIGTERM,
     /// SIGINT and SIGHUP.
-    pub fn start_with(config: Config, reader: Option<Reader>, has_signals: bool) -> Result<Self, StartError> {
+    pub fn start_with(config: Config, reader: Option<Box<dyn Reader>>, has_signals: bool) -> Result<Self, StartError> {
         let workers = worker_count(config.runtime.workers);
         let registry = Arc::new(Registry::new(workers));
         // Two processes on one way must not take each other for themselves.

@@ -1,6 +1,9 @@
 //! `trunkline run`: serves what a file says, and reads it again at SIGHUP.
 
+use std::path::PathBuf;
+
 use clap::Args;
+use trunkline::config::Config;
 use trunkline::control::Reader;
 
 use super::Failure;
@@ -18,13 +21,24 @@ pub(super) struct Run {
 pub(super) fn run(arguments: &Run) -> Result<(), Failure> {
     let (path, config) = arguments.file.load()?;
     let logging = Logging::start(config.logs.level)?;
-    // The file that was found at the start, even if another one has appeared before it since.
-    let reader: Reader = Box::new(move || {
-        let (config, warnings) = config_file::read(&path).map_err(|errors| errors.to_string())?;
+    serve(config, Some(Box::new(Again { path, logging })))
+}
+
+/// Reads the configuration again.
+struct Again {
+    /// The file that was found at the start, even if another one has appeared before it since.
+    path: PathBuf,
+    logging: Logging,
+}
+
+impl Reader for Again {
+    fn read(&self) -> Result<Config, String> {
+        let (config, warnings) = config_file::read(&self.path).map_err(|errors| errors.to_string())?;
         tell(&warnings.render(false));
-        // Before anything else of it is taken, so that the level already shows how it is taken.
-        logging.set_level(config.logs.level);
         Ok(config)
-    });
-    serve(config, Some(reader))
+    }
+
+    fn taken(&self, config: &Config) {
+        self.logging.set_level(config.logs.level);
+    }
 }

@@ -11,7 +11,7 @@ use super::{Failure, open_files};
 ///
 /// # Errors
 /// It cannot start; nothing is left running.
-pub(super) fn serve(config: Config, reader: Option<Reader>) -> Result<(), Failure> {
+pub(super) fn serve(config: Config, reader: Option<Box<dyn Reader>>) -> Result<(), Failure> {
     open_files::raise_limit(&config);
     let upstreams: Vec<_> = config
         .upstreams

@@ -168,7 +168,7 @@ pub(super) fn reload(control: &Control) -> Result<String, String> {
 
 fn try_reload(control: &Control) -> Result<String, String> {
     let reader = control.reader.as_ref().ok_or("there is no file to reload from")?;
-    let config = reader()?;
+    let config = reader.read()?;
     let mut applied = control.applied();
     let before = applied.config.clone();
     let plan =
@@ -176,6 +176,7 @@ fn try_reload(control: &Control) -> Result<String, String> {
     let is_renewal = plan.is_renewal(&applied);
     let next = plan.apply(&config, &control.crew, Some(&mut applied));
     *applied = next;
+    reader.taken(&config);
     Ok(change(&before, &config, is_renewal))
 }
 

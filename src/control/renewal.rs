@@ -84,7 +84,10 @@ fn renew_upstreams(control: &Control, applied: &mut Applied) {
     let upstreams = applied.config.upstreams.iter();
     let upstreams = upstreams.map(|it| upstream_snapshot(it, next.get(&it.name), Some(applied), workers));
     // It can fail only by the names of endpoints, and those are the same as before.
-    let Ok(upstreams) = upstreams.collect::<Result<Vec<_>, StartError>>() else { return };
+    let upstreams = match upstreams.collect::<Result<Vec<_>, StartError>>() {
+        Ok(upstreams) => upstreams,
+        Err(error) => return refuse(&mut applied.refused, "upstreams".to_owned(), &error),
+    };
     for upstream in renewed {
         tracing::info!(upstream, "certificates renewed");
     }

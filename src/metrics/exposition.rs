@@ -225,8 +225,13 @@ impl Sheet<'_> {
         )?;
         self.gauges(
             "trunkline_tls_certificate_not_after_seconds",
-            "When a listener's certificate ends, since 1970.",
-            standing.certificates.iter().map(|it| ([("listener", &*it.listener), ("name", &*it.name)], it.not_after)),
+            "When a certificate ends that is shown to clients or services, since 1970.",
+            standing.certificates.iter().map(|it| ([(&*it.side, &*it.owner), ("name", &*it.name)], it.not_after)),
+        )?;
+        self.gauge(
+            "trunkline_tls_renewal_refused",
+            "Listeners and upstreams whose changed certificates, keys or CAs cannot be used: the old ones are.",
+            &standing.renewals_refused,
         )?;
         let build = [("version", &*standing.version), ("os", OS), ("arch", ARCH)];
         // A gauge rather than OpenMetrics' info: 0.0.4 parsers refuse the type.

@@ -54,14 +54,18 @@ pub struct Standing {
     pub config_generation: u64,
     /// Whether the latest attempt to reload succeeded; true before the first.
     pub is_reloaded: bool,
-    /// Of the listeners.
+    /// Those shown to clients and to services.
     pub certificates: Vec<CertificateFigures>,
+    /// Listeners and upstreams whose changed files cannot be used: the old ones are.
+    pub renewals_refused: u64,
 }
 
 /// When a certificate ends.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CertificateFigures {
-    pub listener: String,
+    /// Who shows it: `listener` to clients, or `upstream` to its service; and the name of that.
+    pub side: Cow<'static, str>,
+    pub owner: String,
     /// The first name in it.
     pub name: String,
     /// Seconds since 1970.

@@ -11,8 +11,8 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use super::Files;
-use crate::config::certificates;
+use super::{CertificateEnd, Files};
+use crate::config::certificates::{self, Subject};
 use crate::config::{CaSource, UpstreamTls};
 use crate::error::UpstreamFault;
 
@@ -20,6 +20,8 @@ use crate::error::UpstreamFault;
 pub struct ClientTls {
     /// Offers nothing by ALPN; [`connector`] does.
     pub config: Arc<ClientConfig>,
+    /// When our own certificate ends, if we have one to show.
+    pub end: Option<CertificateEnd>,
     fingerprint: u64,
 }
 
@@ -40,15 +42,15 @@ impl ClientTls {
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots);
-        let config = match client {
-            None => builder.with_no_client_auth(),
+        let (config, end) = match client {
+            None => (builder.with_no_client_auth(), None),
             Some(identity) => {
-                let (certified, _) = files.identity(identity)?;
+                let (certified, Subject { name, not_after, .. }) = files.identity(identity)?;
                 let resolver: Arc<dyn ResolvesClientCert> = Arc::new(SingleCertAndKey::from(certified));
-                builder.with_client_cert_resolver(resolver)
+                (builder.with_client_cert_resolver(resolver), Some(CertificateEnd { name, not_after }))
             }
         };
-        Ok(Self { config: Arc::new(config), fingerprint: files.fingerprint() })
+        Ok(Self { config: Arc::new(config), end, fingerprint: files.fingerprint() })
     }
 
     /// Whether the files held the same.

@@ -1,6 +1,7 @@
 //! `run`, `proxy` and `healthcheck`: starting, reloading, ending.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 
 use crate::binary::{Folder, Running, trunkline};
 use crate::service;
@@ -59,6 +60,33 @@ fn sighup_takes_the_new_log_level_and_keeps_the_old_configuration_when_the_new_o
     running.line("DEBUG");
     running.signal("TERM");
     assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_taken_leaves_the_log_level_alone() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = |address: &str, level: &str| {
+        format!(
+            "listeners: [{{ address: \"{address}\" }}]\nlogs: {{ level: {level} }}\n\
+             upstreams: {{ api: {{ endpoints: [\"h2c://{}\"], pool: {{ pending_timeout: 10ms }} }} }}\n",
+            service::nobody()
+        )
+    };
+    let folder = Folder::with(&text("127.0.0.1:0", "info"));
+    let mut running = Running::start(folder.command(&["run"]));
+    let line = running.line("listening");
+    let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
+    running.line("serving");
+    folder.write("trunkline.yaml", &text(&taken.local_addr().unwrap().to_string(), "debug"));
+    running.signal("HUP");
+    running.line("is in use by another process");
+    // The failure of a dial is a line of the level debug.
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+    client.read_to_end(&mut Vec::new()).unwrap();
+    running.signal("TERM");
+    let (_, said) = running.end();
+    assert!(!said.contains("DEBUG"), "{said}");
 }
 
 #[test]

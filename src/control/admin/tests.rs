@@ -33,7 +33,7 @@ struct Started {
 }
 
 impl Started {
-    fn new(reader: Option<Reader>) -> Self {
+    fn new(reader: Option<Box<dyn Reader>>) -> Self {
         let process = Process::start_with(config(), reader, false).unwrap();
         let (full, probes) = (process.admin_address().unwrap(), process.probes_address().unwrap());
         Self { process: Some(process), full, probes }
@@ -218,7 +218,7 @@ fn a_drain_is_told_until_the_process_ends() {
 #[test]
 fn a_reload_says_what_changed_or_why_nothing_did() {
     let is_first = AtomicBool::new(true);
-    let reader: Reader = Box::new(move || {
+    let reader: Box<dyn Reader> = Box::new(move || {
         if is_first.swap(false, Ordering::Relaxed) {
             let mut config = config();
             config.shutdown.timeout = Duration::from_secs(2);

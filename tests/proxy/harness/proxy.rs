@@ -35,7 +35,7 @@ pub fn with_variables(yaml: &str, variables: Vec<(&str, &str)>) -> Proxy {
     let config = read(&text, &variables).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     let listener = config.listeners[0].name.clone();
     let next = Arc::new(Mutex::new(text.clone()));
-    let reader: Reader = Box::new({
+    let reader: Box<dyn Reader> = Box::new({
         let next = next.clone();
         move || read(&next.lock().unwrap(), &variables)
     });

@@ -92,6 +92,8 @@ async fn files_that_cannot_be_used_are_kept_out_and_told_and_good_ones_taken_aft
     std::fs::write(&path, "nonsense").unwrap();
     said::line(&[&path.display().to_string(), "ERROR", "certificates not renewed", "holds no certificate"]).await;
     shows(&serving.proxy, &serving.identity, &serving.identity).await;
+    let refused = async || serving.proxy.metrics().await.sum("trunkline_tls_renewal_refused", &[]);
+    assert!(refused().await > 0.5);
     assert!(serving.proxy.metrics().await.sum("trunkline_config_last_reload_success", &[]) > 0.5);
     assert_eq!(serving.proxy.admin_get("/readyz").await.status(), 200);
     // The certificate alone is not the key's.
@@ -100,6 +102,7 @@ async fn files_that_cannot_be_used_are_kept_out_and_told_and_good_ones_taken_aft
     said::line(&[&key.display().to_string(), "ERROR", "certificates not renewed", "is not the key"]).await;
     next.store(serving.folder.path(), "one");
     shows(&serving.proxy, &next, &next).await;
+    assert!(refused().await < 0.5);
     assert_eq!(said::lines(&path.display().to_string()).len(), 1);
 }
 

@@ -23,6 +23,9 @@ async fn a_service_that_wants_a_certificate_is_shown_it() {
             let proxy = proxy::with(&service.yaml(scheme, Some(&service.authority)));
             let mut client = client::h1(proxy.address()).await;
             assert_eq!(client.get("/status/200").await.status(), 200, "{scheme} {alpn} {version:?}");
+            let labels = [("upstream", "up"), ("name", "proxy")];
+            let end = proxy.metrics().await.sum("trunkline_tls_certificate_not_after_seconds", &labels);
+            assert!(end > 1.7e9, "{end}");
         }
     }
 }
