@@ -5,6 +5,7 @@
 
 mod acquire;
 mod admission;
+mod again;
 mod body;
 mod call;
 mod client;
@@ -18,6 +19,7 @@ mod exchange;
 mod exclusive;
 mod expectation;
 mod forward;
+mod frame_filter;
 mod handshake;
 mod http1;
 mod jitter;

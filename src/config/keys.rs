@@ -113,7 +113,8 @@ section! { LimitKeys {
     preset headers: u32 = Count { min: 8, max: 1024 }, "100",
         "Fields in a request head, 8 to 1024; above it 431.";
     preset streams: u32 = Count { min: 1, max: 10_000 }, "100",
-        "Requests at once on one HTTP/2 connection; a client that knows the limit makes the others wait.";
+        "Requests at once on one HTTP/2 connection; a client that knows the limit makes the others wait. Each answer that\n\
+         it does not read holds up to 64 KiB.";
     preset body_bytes: Option<u64> = SizeLimit, "unlimited",
         "The request body; above it 413. Bodies are relayed, never stored, so no limit is safe.";
 } }

@@ -28,7 +28,7 @@ use super::upload::AbortOnDrop;
 use crate::error::{Fault, UpstreamFault};
 use crate::translate;
 
-/// What hyper sends to the client after the head.
+/// What the client is sent after the head.
 pub(crate) struct RelayBody {
     source: Source,
     /// Taken when the body is complete.
@@ -57,7 +57,8 @@ pub(crate) enum Source {
     Ended,
 }
 
-/// The body was cut; hyper closes the connection without ending the message, which is the only honest thing left.
+/// The body was cut: the connection closes without ending the message, or the stream is reset, which is the only honest thing
+/// left.
 #[derive(Debug)]
 pub(crate) struct Cut(pub(crate) Fault);
 
@@ -209,8 +210,9 @@ impl RelayBody {
                             }
                             let data = if is_end { data } else { self.follow(data) };
                             let passed = self.pass(data);
-                            // hyper asks no more once it has the promised length, so the end may not be waited for.
-                            if is_end || self.left == Some(0) {
+                            // hyper asks no more once it has the promised length, so the end may not be waited for. To
+                            // a stream trailers may follow.
+                            if is_end || (self.left == Some(0) && !self.client.is_stream()) {
                                 self.end();
                             }
                             return passed;

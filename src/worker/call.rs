@@ -269,7 +269,6 @@ impl Call<'_> {
         let mut request = Request::from_parts(parts, body);
         if let Some(asking) = &asking {
             let expectation = asking.expectation().clone();
-            permit.expectation = Some(expectation.clone());
             on_informational(&mut request, move |interim| {
                 if interim.status() == StatusCode::CONTINUE {
                     expectation.meet();

@@ -16,8 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::dial_failure::next_failure;
-use super::expectation::Expectation;
-use super::http1::{Http1Connection, Http1Lease, Http1Pool, UploadBody, fault};
+use super::http1::{Http1Connection, Http1Lease, Http1Pool, UploadBody, UploadState, fault};
 use super::share::{EndpointShared, TunnelPlace};
 use crate::error::{Fault, ProxyFault, UpstreamFault};
 use crate::metrics::EndpointMetrics;
@@ -95,7 +94,7 @@ impl Exclusive {
                     self.metrics.streams.add(1);
                     self.metrics.requests.increment();
                     let (lease, metrics) = (Lease::Pooled(lease), self.metrics.clone());
-                    return Ok(ExclusivePermit { lease, metrics, is_required, expectation: None });
+                    return Ok(ExclusivePermit { lease, metrics, is_required, upload: None });
                 }
                 Err(fault) => fault,
             };
@@ -190,7 +189,7 @@ pub(crate) async fn dial_own(
                 metrics.requests.increment();
                 let own = OwnConnection { connection, metrics: metrics.clone(), _place: place };
                 let (lease, metrics) = (Lease::Own(Box::new(own)), metrics.clone());
-                return Ok(ExclusivePermit { lease, metrics, is_required: true, expectation: None });
+                return Ok(ExclusivePermit { lease, metrics, is_required: true, upload: None });
             }
             Err(failure) => failure.fault,
         };
@@ -274,8 +273,8 @@ pub(crate) struct ExclusivePermit {
     metrics: Arc<EndpointMetrics>,
     /// The request may not be sent as HTTP/2.
     pub(crate) is_required: bool,
-    /// Of a request whose body is held back.
-    pub(crate) expectation: Option<Arc<Expectation>>,
+    /// The body of the request that is sent.
+    upload: Option<Arc<UploadState>>,
 }
 
 impl ExclusivePermit {
@@ -288,6 +287,7 @@ impl ExclusivePermit {
         request: http::Request<UploadBody>,
     ) -> Result<Result<http::Response<Incoming>, UpstreamFault>, Box<http::Request<UploadBody>>> {
         self.lease.set_clean(false);
+        self.upload = Some(request.body().state());
         match self.lease.sender.try_send_request(request).await {
             Ok(response) => Ok(Ok(response)),
             Err(mut error) => match error.take_message() {
@@ -299,8 +299,8 @@ impl ExclusivePermit {
 
     /// The answer has been read to its end.
     pub(crate) fn complete(&self) {
-        // A service that has not had the body still waits for it.
-        self.lease.set_clean(self.expectation.as_ref().is_none_or(|expectation| !expectation.is_open()));
+        // A service that has not had all of the request still waits for the rest.
+        self.lease.set_clean(self.upload.as_ref().is_none_or(|upload| upload.is_ended()));
     }
 
     pub(crate) fn connection_id(&self) -> u64 {
@@ -316,9 +316,5 @@ impl ExclusivePermit {
 impl Drop for ExclusivePermit {
     fn drop(&mut self) {
         self.metrics.streams.add(-1);
-        if let Some(expectation) = &self.expectation {
-            // Whoever drives the connection would wait for ever.
-            expectation.miss();
-        }
     }
 }

@@ -17,11 +17,17 @@ use tokio::time::{Sleep, sleep};
 /// What has become of one attempt's expectation.
 #[derive(Debug)]
 enum State {
-    /// The waker is that of who wants to send the body.
-    Open(Option<Waker>),
+    Open(Waiting),
     Met,
-    /// There was a final answer, and whoever could ask for the body has gone.
-    Missed,
+}
+
+/// Who is to hear that it has been met. An HTTP/1.1 connection is driven by another task than its request.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Sends the body.
+    sender: Option<Waker>,
+    /// Asks the client for it.
+    asker: Option<Waker>,
 }
 
 /// Between who waits for the service's word and who sends the body.
@@ -30,18 +36,21 @@ pub(crate) struct Expectation(Mutex<State>);
 
 impl Expectation {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State::Open(None))))
+        Arc::new(Self(Mutex::new(State::Open(Waiting::default()))))
     }
 
-    /// Ready when the body may be read, or never may.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Result<(), Missed>> {
+    /// Ready when the body may be read.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_as(|waiting| waiting.sender = Some(cx.waker().clone()))
+    }
+
+    fn poll_as(&self, register: impl FnOnce(&mut Waiting)) -> Poll<()> {
         match &mut *self.state() {
-            State::Open(waker) => {
-                *waker = Some(cx.waker().clone());
+            State::Open(waiting) => {
+                register(waiting);
                 Poll::Pending
             }
-            State::Met => Poll::Ready(Ok(())),
-            State::Missed => Poll::Ready(Err(Missed)),
+            State::Met => Poll::Ready(()),
         }
     }
 
@@ -49,37 +58,18 @@ impl Expectation {
         matches!(*self.state(), State::Open(_))
     }
 
-    fn settle(&self, settled: State) {
-        let before = {
-            let mut state = self.state();
-            if !matches!(*state, State::Open(_)) {
-                return;
-            }
-            std::mem::replace(&mut *state, settled)
-        };
-        if let State::Open(Some(waker)) = before {
-            waker.wake();
-        }
-    }
-
     /// The body is wanted.
     pub(crate) fn meet(&self) {
-        self.settle(State::Met);
-    }
-
-    /// Nobody will ask any more.
-    pub(crate) fn miss(&self) {
-        self.settle(State::Missed);
+        let before = std::mem::replace(&mut *self.state(), State::Met);
+        if let State::Open(Waiting { sender, asker }) = before {
+            sender.into_iter().chain(asker).for_each(Waker::wake);
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The body was not asked for.
-#[derive(Debug)]
-pub(crate) struct Missed;
 
 /// One attempt that waits for the service's word.
 pub(crate) struct Asking {
@@ -98,10 +88,14 @@ impl Asking {
 
     /// Whether the service may still say something. After a while without a word the body is sent all the same.
     pub(crate) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.expectation.is_open() && self.patience.as_mut().poll(cx).is_ready() {
-            self.expectation.meet();
+        if self.expectation.poll_as(|waiting| waiting.asker = Some(cx.waker().clone())).is_ready() {
+            return false;
         }
-        self.expectation.is_open()
+        if self.patience.as_mut().poll(cx).is_ready() {
+            self.expectation.meet();
+            return false;
+        }
+        true
     }
 
     /// The service has answered in part.
@@ -124,21 +118,30 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
-    fn poll(expectation: &Expectation) -> Poll<bool> {
-        expectation.poll(&Context::from_waker(Waker::noop())).map(|settled| settled.is_ok())
+    fn poll(expectation: &Expectation) -> Poll<()> {
+        expectation.poll(&Context::from_waker(Waker::noop()))
     }
 
-    #[test]
-    fn what_comes_first_decides() {
-        let (met, missed) = (Expectation::new(), Expectation::new());
-        assert_eq!((poll(&met), poll(&missed)), (Poll::Pending, Poll::Pending));
-        met.meet();
-        missed.miss();
-        met.miss();
-        missed.meet();
-        assert_eq!((poll(&met), poll(&missed)), (Poll::Ready(true), Poll::Ready(false)));
+    #[tokio::test]
+    async fn who_sends_and_who_asks_both_hear_of_it() {
+        struct Heard(AtomicBool);
+        impl Wake for Heard {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let mut asking = Asking::new(Expectation::new());
+        let [sender, asker] = [(); 2].map(|()| Arc::new(Heard(AtomicBool::new(false))));
+        assert!(asking.expectation().poll(&Context::from_waker(&sender.clone().into())).is_pending());
+        assert!(asking.is_open(&mut Context::from_waker(&asker.clone().into())));
+        asking.expectation().meet();
+        assert!(sender.0.load(Ordering::Relaxed) && asker.0.load(Ordering::Relaxed));
+        assert_eq!(poll(asking.expectation()), Poll::Ready(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -147,7 +150,7 @@ mod tests {
         asking.informed(StatusCode::PROCESSING);
         assert!(asking.expectation().is_open());
         asking.informed(StatusCode::CONTINUE);
-        assert_eq!(poll(asking.expectation()), Poll::Ready(true));
+        assert_eq!(poll(asking.expectation()), Poll::Ready(()));
     }
 
     #[tokio::test(start_paused = true)]

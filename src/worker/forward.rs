@@ -8,11 +8,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response, Version};
+use http::{Request, Response, Version, request};
 use http_body::Body;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::acquire::{Before, Place, acquire};
+use super::again::{ATTEMPTS_MAX, pause_behind, rest};
 use super::body::RelayBody;
 use super::call::{Answer, Attempt, Call, Failed};
 use super::client::Client;
@@ -41,8 +42,11 @@ pub(crate) async fn forward(client: Rc<Client>, request: Request<ClientBody>) ->
 
 async fn walk(client: &Rc<Client>, request: Request<ClientBody>, exchange: &mut Exchange) -> Result<Answer, Fault> {
     let (parts, incoming) = request.into_parts();
-    // hyper and h2 limit what they know of: h2 counts bytes only.
+    // What hyper and h2 do not limit: h2 counts no fields, and refuses too many bytes without a word to us.
     if parts.headers.len() > client.listener.settings.headers_max {
+        return Err(DownstreamFault::HeadTooLarge.into());
+    }
+    if client.is_stream() && head_bytes(&parts) > client.listener.settings.header_bytes_max {
         return Err(DownstreamFault::HeadTooLarge.into());
     }
     let body_bytes_max = client.listener.settings.body_bytes_max;
@@ -112,8 +116,7 @@ async fn walk(client: &Rc<Client>, request: Request<ClientBody>, exchange: &mut 
             _ if attempts_left == 0 || failed.body.is_err() || client.is_past_request_end() => None,
             Some(proof) => {
                 endpoint.pool.metrics().retries.increment(proof.name());
-                let made = ATTEMPTS_MAX - attempts_left;
-                Some(if made < 2 { Duration::ZERO } else { PAUSE * 2u32.pow(made - 2) })
+                Some(pause_behind(ATTEMPTS_MAX - attempts_left))
             }
             None => {
                 let fault = failed.outcome.as_ref().err().copied();
@@ -141,23 +144,14 @@ async fn walk(client: &Rc<Client>, request: Request<ClientBody>, exchange: &mut 
     }
 }
 
+/// What a head of HTTP/2 counts for, as its client counts it (RFC 9113 §6.5.2), but for the names of pseudo-fields.
+fn head_bytes(parts: &request::Parts) -> usize {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
+    let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    fields + path
+}
+
 /// The further tries that the route lets the request have, as long as there is time.
 fn tries<'a>(client: &Client, exchange: &'a mut Exchange) -> Option<&'a mut Tries> {
     exchange.tries.as_deref_mut().filter(|_| !client.is_past_request_end())
 }
-
-async fn rest(client: &Client, pause: Duration) {
-    if !pause.is_zero() {
-        // Not for the timer to interrupt, be it the request's end: what follows arms it again, and tells.
-        client.timer.disarm();
-        Box::pin(sleep(pause)).await;
-    }
-}
-
-/// How often a request is given to a connection that then does not process it.
-///
-/// Where every twentieth stream is refused by chance, three attempts would lose one request in 8000, five one in three million.
-const ATTEMPTS_MAX: u32 = 5;
-/// Before the third attempt, and twice as long before each that follows: somebody who refuses twice may be short of
-/// something.
-const PAUSE: Duration = Duration::from_millis(5);

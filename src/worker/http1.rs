@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
 
 use super::dial::Target;
 use super::dial_failure::{DialFailure, DialFailures};
@@ -94,6 +95,36 @@ pub(crate) struct Http1Connection {
     /// No exchange is unfinished on it.
     is_clean: AtomicBool,
     first_bytes: FirstBytes,
+    driver: AbortHandle,
+}
+
+/// An HTTP/1.1 connection that nobody drives yet.
+struct Undriven {
+    sender: http1::SendRequest<UploadBody>,
+    first_bytes: FirstBytes,
+}
+
+impl Undriven {
+    fn driven(self, driver: impl Future<Output = ()> + Send + 'static) -> Http1Connection {
+        let Self { sender, first_bytes } = self;
+        let driver = tokio::spawn(driver).abort_handle();
+        Http1Connection {
+            id: super::mux::next_connection_id(),
+            sender,
+            is_clean: AtomicBool::new(true),
+            first_bytes,
+            driver,
+        }
+    }
+}
+
+impl Drop for Http1Connection {
+    fn drop(&mut self) {
+        // Left alone, hyper would wait for the rest of an unfinished request, for as long as its client keeps that back.
+        if !self.is_clean.load(Ordering::Relaxed) {
+            self.driver.abort();
+        }
+    }
 }
 
 impl Http1Connection {
@@ -103,13 +134,12 @@ impl Http1Connection {
         let (connection, driver) = Self::begin(io).await?;
         metrics.opened.increment("tunnel");
         // Whoever holds the connection counts its end: this one ends when it is handed over.
-        tokio::spawn(driver.with_upgrades());
-        Ok(connection)
+        Ok(connection.driven(async { _ = driver.with_upgrades().await }))
     }
 
     async fn begin(
         io: UpstreamIo,
-    ) -> Result<(Self, http1::Connection<TokioIo<UpstreamIo>, UploadBody>), UpstreamFault> {
+    ) -> Result<(Undriven, http1::Connection<TokioIo<UpstreamIo>, UploadBody>), UpstreamFault> {
         let first_bytes = io.first_bytes();
         let (sender, driver) = http1::Builder::new()
             // The buffer alone would let a head of up to twice its size through.
@@ -119,8 +149,7 @@ impl Http1Connection {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|_| UpstreamFault::ConnectionLost)?;
-        let (id, is_clean) = (super::mux::next_connection_id(), AtomicBool::new(true));
-        Ok((Self { id, sender, is_clean, first_bytes }, driver))
+        Ok((Undriven { sender, first_bytes }, driver))
     }
 
     /// Says whether an exchange is unfinished on it.
@@ -148,15 +177,13 @@ impl bb8::ManageConnection for Http1Dialer {
             self.failures.tell(failure);
         })?;
         let (connection, driver) = Http1Connection::begin(io).await?;
-        let metrics = self.metrics.clone();
-        metrics.opened.increment("waiting");
-        metrics.active.add_shared(1);
-        tokio::spawn(async move {
+        self.metrics.opened.increment("waiting");
+        self.metrics.active.add_shared(1);
+        let mut open = Open { metrics: self.metrics.clone(), end: "retired" };
+        Ok(connection.driven(async move {
             let result = driver.await;
-            metrics.active.add_shared(-1);
-            metrics.closed.increment(if result.is_ok() { "peer_closed" } else { "lost" });
-        });
-        Ok(connection)
+            open.set_end(if result.is_ok() { "peer_closed" } else { "lost" });
+        }))
     }
 
     async fn is_valid(&self, connection: &mut Http1Connection) -> Result<(), DialFailure> {
@@ -165,6 +192,25 @@ impl bb8::ManageConnection for Http1Dialer {
 
     fn has_broken(&self, connection: &mut Http1Connection) -> bool {
         !connection.is_clean.load(Ordering::Relaxed) || connection.sender.is_closed()
+    }
+}
+
+/// A connection that counts, until whoever drives it ends or is stopped.
+struct Open {
+    metrics: Arc<EndpointMetrics>,
+    end: &'static str,
+}
+
+impl Open {
+    fn set_end(&mut self, end: &'static str) {
+        self.end = end;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.active.add_shared(-1);
+        self.metrics.closed.increment(self.end);
     }
 }
 

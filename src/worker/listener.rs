@@ -1,8 +1,8 @@
 //! Accepting client connections, and giving them to the worker with the least to do.
 //!
-//! Every worker accepts on a socket of its own for each listener (`SO_REUSEPORT`; Unix sockets are shared). The kernel spreads connections by
-//! hash, which is uneven when they are few and live long, so a fresh connection goes to the least loaded worker when the
-//! accepting one has clearly more.
+//! Every worker accepts on a socket of its own for each listener (`SO_REUSEPORT`; Unix sockets are shared). The kernel
+//! spreads connections by hash, which is uneven when they are few and live long, so a fresh connection goes to the least
+//! loaded worker when the accepting one has clearly more.
 //!
 //! Lives on one worker.
 

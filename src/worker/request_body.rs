@@ -17,7 +17,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::expectation::{Asking, Expectation, Missed};
+use super::expectation::{Asking, Expectation};
 use crate::error::DownstreamFault;
 use crate::translate;
 
@@ -150,7 +150,7 @@ impl RequestBody {
     /// Begins to wait for the service's word, if the client waits to be asked.
     pub(crate) fn ask(&mut self) -> Option<Box<Asking>> {
         let held_back = self.held_back.as_mut()?;
-        // That of an attempt before may have been missed.
+        // That of an attempt before has been met, or is somebody else's.
         *held_back = Expectation::new();
         Some(Box::new(Asking::new(held_back.clone())))
     }
@@ -175,7 +175,7 @@ impl RequestBody {
             return Poll::Ready(Ok(Piece::Data(piece.clone())));
         }
         if let Some(expectation) = &self.held_back {
-            ready!(expectation.poll(cx)).map_err(|Missed| DownstreamFault::BodyIncomplete)?;
+            ready!(expectation.poll(cx));
             self.held_back = None;
         }
         if !self.is_ended {

@@ -36,6 +36,11 @@ impl ClientSocket {
         self.transport.set_reset_on_drop();
     }
 
+    /// See [`Transport::is_http2_agreed`].
+    pub(crate) fn is_http2_agreed(&self) -> Option<bool> {
+        self.transport.is_http2_agreed()
+    }
+
     /// Writes as much as the socket takes at once.
     pub(crate) fn write_some(&mut self, bytes: &[u8]) {
         self.transport.write_some(bytes);

@@ -117,6 +117,16 @@ impl Transport {
         Poll::Ready(Ok(next.filled().first().copied()))
     }
 
+    /// Whether HTTP/2 may be spoken, and nothing else: over TLS that has been agreed on (RFC 9113 §3.2). `None` in the clear,
+    /// where the first bytes tell.
+    pub(crate) fn is_http2_agreed(&self) -> Option<bool> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(tls) => Some(tls.stream.get_ref().1.alpn_protocol() == Some(b"h2")),
+            Self::Begun(begun) => begun.below.is_http2_agreed(),
+        }
+    }
+
     /// Whether TLS has sent some of what it held, since this was asked last.
     pub(crate) fn has_moved(&mut self) -> bool {
         match self {

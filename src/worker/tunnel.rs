@@ -6,7 +6,7 @@
 //!
 //! While the process drains, or when the listener is gone, a WebSocket's client is told to go: a Close frame with 1001 is
 //! put between two frames of the service, at a moment that differs from tunnel to tunnel. What the service says
-//! after that is dropped; the client's own Close goes up as it is, and the service ends the tunnel.
+//! after that is dropped; the client's own Close goes up as it is, and the service ends the tunnel, or the time does.
 //!
 //! Lives on one worker. RFC 6455 §5.5.1, §7.4.1, RFC 8441 §5.
 
@@ -139,14 +139,15 @@ enum Farewell {
     Waiting(Frames, Pin<Box<Sleep>>),
     /// At the end of the frame that has begun.
     Due(Frames),
-    Said,
+    /// Both sides have until then to answer and to end.
+    Said(Pin<Box<Sleep>>),
 }
 
 impl Farewell {
     fn frames(&mut self) -> Option<&mut Frames> {
         match self {
             Self::Possible(frames) | Self::Waiting(frames, _) | Self::Due(frames) => Some(frames),
-            Self::Impossible | Self::Said => None,
+            Self::Impossible | Self::Said(_) => None,
         }
     }
 }
@@ -172,7 +173,7 @@ impl Running {
         self.poll_farewell(cx);
         let up = self.poll_up(cx);
         let down = self.poll_down(cx);
-        let is_said = matches!(self.farewell, Farewell::Said);
+        let is_said = matches!(self.farewell, Farewell::Said(_));
         match (up, down) {
             (Poll::Ready(Err(fault)), _) | (_, Poll::Ready(Err(fault))) => {
                 return Poll::Ready(self.unless_ended(fault));
@@ -191,6 +192,9 @@ impl Running {
             && let Poll::Ready(fault) = self.client_end.poll_refusal(cx)
         {
             return Poll::Ready(self.unless_ended(fault));
+        }
+        if self.poll_overdue(cx).is_ready() {
+            return Poll::Ready(Ok(()));
         }
         if self.client.is_out_of_time(self.idle) {
             let is_client_slow = !self.down.chunk.is_empty();
@@ -223,6 +227,14 @@ impl Running {
         }
     }
 
+    /// Whether both sides have had their time to end behind our Close frame.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.farewell {
+            Farewell::Said(time) => time.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
+    }
+
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
             if self.up.chunk.is_empty() {
@@ -245,7 +257,8 @@ impl Running {
                     if frames.is_between() {
                         self.service.taken(self.down.chunk.len());
                         self.down.chunk = Bytes::from_static(GOING_AWAY);
-                        self.farewell = Farewell::Said;
+                        let time = self.client.local.drain_timeout() / 2;
+                        self.farewell = Farewell::Said(Box::pin(sleep(time)));
                         GOING_AWAY.len()
                     } else {
                         frames.begun_bytes(&self.down.chunk)
@@ -255,7 +268,7 @@ impl Running {
             };
             if !self.down.chunk.is_empty() {
                 let taken = ready!(self.down.poll_write(cx, &mut self.client_end, passable_bytes))?;
-                if !matches!(self.farewell, Farewell::Said) {
+                if !matches!(self.farewell, Farewell::Said(_)) {
                     self.service.taken(taken.len());
                 }
                 if let Some(frames) = self.farewell.frames() {
@@ -266,7 +279,7 @@ impl Running {
                 }
             } else if !ready!(self.down.poll_next(cx, &mut self.service, &mut self.client_end))? {
                 return Poll::Ready(Ok(()));
-            } else if matches!(self.farewell, Farewell::Said) {
+            } else if matches!(self.farewell, Farewell::Said(_)) {
                 // Nothing follows a Close frame.
                 self.service.taken(std::mem::take(&mut self.down.chunk).len());
             }

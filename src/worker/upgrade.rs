@@ -17,9 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::acquire::wait;
+use super::again::{ATTEMPTS_MAX, pause_behind, rest};
 use super::body::Source;
 use super::call::{Answer, late_head, length};
 use super::client::Client;
@@ -49,9 +50,7 @@ pub(crate) async fn upgrade(
     let mut asking = Asking { client, route, exchange, head, upgrade };
     let mut refused: Option<Proof> = None;
     for attempt in 0..ATTEMPTS_MAX {
-        if attempt > 1 {
-            sleep(PAUSE * 2u32.pow(attempt - 2)).await;
-        }
+        rest(client, pause_behind(attempt)).await;
         let (endpoint, place) = asking.place(refused == Some(Proof::Http11Required)).await?;
         asking.exchange.endpoint = Some(endpoint.clone());
         asking.exchange.phase = Phase::ResponseHead;
@@ -232,8 +231,3 @@ fn refusal(endpoint: &EndpointEntry) -> Fault {
     endpoint.shared.upgrade_refused();
     UpstreamFault::NoUpgrade.into()
 }
-
-/// How often a request is given to a connection that then does not process it: see `forward`.
-const ATTEMPTS_MAX: u32 = 5;
-/// Before the third attempt, and twice as long before each that follows.
-const PAUSE: Duration = Duration::from_millis(5);

@@ -6,10 +6,7 @@
 //! gathers, a flush is put off and small writes are copied behind each other; the driver's next poll sends them as one. Reads are
 //! held back meanwhile, so that what waits to be written keeps its place before any answer to what comes.
 //!
-//! h2 ends a connection, and every stream on it, at the 101st empty DATA frame of its life. Such a frame says nothing
-//! unless it ends its stream, so it is taken out here.
-//!
-//! Runs on one worker. Knows bytes, and of frames only where they begin. RFC 9113 §4.1, §6.1.
+//! Runs on one worker. Knows bytes, and no frames.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -22,6 +19,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::frame_filter::FrameFilter;
 use crate::tls;
 
 /// Up to eight bytes with which a peer began.
@@ -37,10 +35,8 @@ pub struct UpstreamIo {
     gathers: Arc<AtomicBool>,
     /// Read, and not yet asked for. Holds no memory between turns, unless a frame's header has come in part.
     ahead: BytesMut,
-    /// What comes are frames. HTTP/1.1 passes as it is.
-    is_framed: bool,
-    /// What `ahead` begins with of a frame that has been let pass; 0 when it begins with a frame's header.
-    frame_left_bytes: usize,
+    /// For frames. HTTP/1.1 passes as it is.
+    filter: Option<FrameFilter>,
     /// Gathered, and not written. Holds no memory between turns.
     gathered: BytesMut,
 }
@@ -97,8 +93,7 @@ impl UpstreamIo {
             is_begun: false,
             gathers: Arc::default(),
             ahead: BytesMut::new(),
-            is_framed: is_http2,
-            frame_left_bytes: 0,
+            filter: is_http2.then(|| FrameFilter::behind(0)),
             gathered: BytesMut::new(),
         }
     }
@@ -152,29 +147,11 @@ impl UpstreamIo {
         polled.map_ok(|_| ())
     }
 
-    /// How many bytes of `ahead` may pass at once, `room` at most; none while a frame's header is incomplete.
+    /// How many bytes of `ahead` may pass at once, `room` at most.
     fn passable_bytes(&mut self, room: usize) -> usize {
-        if !self.is_framed {
-            return self.ahead.len().min(room);
-        }
-        let mut passable = 0;
-        loop {
-            let step = self.frame_left_bytes.min(self.ahead.len() - passable).min(room - passable);
-            passable += step;
-            self.frame_left_bytes -= step;
-            if self.frame_left_bytes > 0 || passable == room {
-                return passable;
-            }
-            let Some(header) = self.ahead[passable..].first_chunk::<FRAME_HEADER_BYTES>() else { return passable };
-            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
-            let says_nothing = length == 0 && header[3] == FRAME_DATA && header[4] & FLAG_END_STREAM == 0;
-            if !says_nothing {
-                self.frame_left_bytes = FRAME_HEADER_BYTES + length;
-            } else if passable == 0 {
-                self.ahead.advance(FRAME_HEADER_BYTES);
-            } else {
-                return passable;
-            }
+        match &mut self.filter {
+            Some(filter) => filter.passable_bytes(&mut self.ahead, room),
+            None => self.ahead.len().min(room),
         }
     }
 
@@ -332,9 +309,6 @@ impl AsyncWrite for UpstreamIo {
 
 /// h2 asks for a frame at a time, and each read of a socket costs a system call and an acknowledgement.
 const AHEAD_BYTES: usize = 64 * 1024;
-const FRAME_HEADER_BYTES: usize = 9;
-const FRAME_DATA: u8 = 0;
-const FLAG_END_STREAM: u8 = 1;
 /// As much of the peer's beginning as tells the protocol.
 const FIRST_BYTES: usize = 8;
 /// A larger write is not copied: it goes out at once, behind what has been gathered.

@@ -1,19 +1,22 @@
 //! The frames of an HTTP/2 client as they pass: whether one is incomplete, and how many ask for nothing.
 //!
 //! h2 reads frames and keeps its own limits, but does not tell that it waits for the rest of a head, and answers any
-//! number of PING and SETTINGS. Only the nine bytes before each frame are looked at.
+//! number of PING and SETTINGS. Only the nine bytes before each frame are looked at. Empty DATA frames, of which h2 bears
+//! a hundred in a connection's life, are counted here and kept from it.
 //!
 //! Lives on one worker. Knows no streams. RFC 9113 §4.1, §6.2, §10.5.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::super::frame_filter::FrameFilter;
 use super::super::socket::ClientIo;
 use super::preface::PREFACE;
 
@@ -36,18 +39,31 @@ struct Reading {
     is_in_head: bool,
     /// The present frame ends it.
     ends_head: bool,
+    /// Header blocks that have begun.
+    heads: u64,
 }
 
 impl Frames {
     pub(super) fn new(now: Instant) -> Rc<Self> {
-        let reading =
-            Reading { skip: PREFACE.len(), head: [0; HEAD_BYTES], head_length: 0, is_in_head: false, ends_head: false };
+        let reading = Reading {
+            skip: PREFACE.len(),
+            head: [0; HEAD_BYTES],
+            head_length: 0,
+            is_in_head: false,
+            ends_head: false,
+            heads: 0,
+        };
         Rc::new(Self { reading: RefCell::new(reading), idle_left: Cell::new(IDLE_MAX), filled_at: Cell::new(now) })
     }
 
     /// Part of a request's head has come, and the rest has not.
     pub(super) fn is_in_head(&self) -> bool {
         self.reading.borrow().is_in_head
+    }
+
+    /// How many heads have begun.
+    pub(super) fn heads(&self) -> u64 {
+        self.reading.borrow().heads
     }
 
     /// Part of the preface, of a frame or of a head has come, and the rest has not.
@@ -116,12 +132,14 @@ impl Reading {
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         match kind {
             HEADERS | CONTINUATION => {
+                self.heads += u64::from(kind == HEADERS);
                 self.is_in_head = true;
                 self.ends_head = flags & END_HEADERS != 0;
                 // Continuing without end is asking for nothing, too.
                 kind == CONTINUATION
             }
-            DATA | RST_STREAM | WINDOW_UPDATE => false,
+            DATA => self.skip == 0 && flags & END_STREAM == 0,
+            RST_STREAM | WINDOW_UPDATE => false,
             _ => true,
         }
     }
@@ -131,20 +149,40 @@ impl Reading {
 pub(super) struct WatchedIo {
     io: ClientIo,
     frames: Rc<Frames>,
+    filter: FrameFilter,
+    /// Read, and not yet asked for. Holds no memory between turns, unless a frame's header has come in part.
+    ahead: BytesMut,
 }
 
 impl WatchedIo {
     pub(super) fn new(io: ClientIo, frames: Rc<Frames>) -> Self {
-        Self { io, frames }
+        Self { io, frames, filter: FrameFilter::behind(PREFACE.len()), ahead: BytesMut::new() }
     }
 }
 
 impl AsyncRead for WatchedIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.frames.read(&buf.filled()[before..]);
-        polled
+        let this = &mut *self;
+        loop {
+            let mut bytes = this.filter.passable_bytes(&mut this.ahead, buf.remaining());
+            if bytes == 0 {
+                let before = this.ahead.len();
+                this.ahead.reserve(AHEAD_BYTES);
+                let polled = pin!(this.io.read_buf(&mut this.ahead)).poll(cx);
+                if before == 0 && !matches!(polled, Poll::Ready(Ok(1..))) {
+                    this.ahead = BytesMut::new();
+                }
+                if ready!(polled)? > 0 {
+                    this.frames.read(&this.ahead[before..]);
+                    continue;
+                }
+                // The client's end, be it within a header: h2 is to see that it was cut.
+                bytes = before.min(buf.remaining());
+            }
+            buf.put_slice(&this.ahead[..bytes]);
+            this.ahead.advance(bytes);
+            return Poll::Ready(Ok(()));
+        }
     }
 }
 
@@ -174,15 +212,17 @@ impl AsyncWrite for WatchedIo {
     }
 }
 
+const AHEAD_BYTES: usize = 16 * 1024;
 const HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// PING, SETTINGS, PRIORITY, CONTINUATION and unknown frames: so many at once, and so many per second from then on. A
+/// PING, SETTINGS, PRIORITY, CONTINUATION, unknown frames and empty DATA: so many at once, and so many per second from then on. A
 /// gRPC client that measures a fast link sends some hundreds of PINGs per second for a moment.
 const IDLE_MAX: u32 = 10_000;
 const IDLE_PER_SECOND: u64 = 1000;

@@ -23,6 +23,7 @@ use super::super::local::Registration;
 use super::super::socket::ClientIo;
 use super::frames::{Frames, WatchedIo};
 use super::stream;
+use crate::error::DownstreamFault;
 use crate::metrics;
 
 /// Serves the streams of one connection until it ends. `io` begins with the preface.
@@ -35,7 +36,7 @@ pub(super) async fn serve(client: Rc<Client>, io: ClientIo) {
         .initial_window_size(STREAM_WINDOW_BYTES)
         // One request body that a slow service does not take must not stop the others (RFC 9113 §5.2).
         .initial_connection_window_size(connection_window.min((1 << 31) - 1) as u32)
-        .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(settings.header_bytes_max * HEAD_MARGIN).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .enable_connect_protocol()
         .handshake::<_, Bytes>(WatchedIo::new(io, frames.clone()));
@@ -79,8 +80,10 @@ enum WaitsFor {
     Streams,
     /// The end of the idle time.
     Request,
-    /// The end of the time for a head of which a part has come.
-    Rest,
+    /// The end of the time for a head of which a part has come, for each one anew.
+    Rest(u64),
+    /// For the client to take more of the answers that have been handed over.
+    Delivery,
     /// The last moment for the client to end a connection that ends.
     End,
 }
@@ -110,14 +113,19 @@ impl Driver {
                 self.waits_for = waits_for;
                 self.arm();
             }
-            if !self.client.is_expired() {
+            let is_over = match waits_for {
+                WaitsFor::Delivery => self.client.is_out_of_time(Some(self.client.listener.settings.idle_timeout)),
+                _ => self.client.is_expired(),
+            };
+            if !is_over {
                 return Poll::Pending;
             }
             match waits_for {
                 // The client may send a request at this very moment: it is told, and may send it elsewhere.
                 WaitsFor::Request => self.end(),
                 WaitsFor::Streams => return Poll::Pending,
-                WaitsFor::Rest | WaitsFor::End => return Poll::Ready(Ok(())),
+                WaitsFor::Rest(_) => return self.poll_late(cx),
+                WaitsFor::Delivery | WaitsFor::End => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -125,9 +133,11 @@ impl Driver {
     fn waits_for(&self) -> WaitsFor {
         let is_idle = self.streams.open.get() == 0;
         if self.frames.is_in_head() || is_idle && self.frames.is_incomplete() {
-            WaitsFor::Rest
+            WaitsFor::Rest(self.frames.heads())
         } else if !is_idle {
             WaitsFor::Streams
+        } else if self.connection.has_streams() {
+            WaitsFor::Delivery
         } else if self.is_ending {
             WaitsFor::End
         } else {
@@ -139,11 +149,23 @@ impl Driver {
         let settings = &self.client.listener.settings;
         let time = match self.waits_for {
             WaitsFor::Streams => return self.client.timer.disarm(),
-            WaitsFor::Request => settings.idle_timeout,
-            WaitsFor::Rest => settings.header_timeout,
+            WaitsFor::Request | WaitsFor::Delivery => settings.idle_timeout,
+            WaitsFor::Rest(_) => settings.header_timeout,
             WaitsFor::End => END_TIME,
         };
         self.client.timer.arm(Instant::now() + time);
+    }
+
+    /// A head has not come whole within its time: tells so, once, and ends.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if self.frames.is_in_head() {
+            super::tell_fault(&self.client, DownstreamFault::HeadTimeout);
+        }
+        self.count_goaway(Reason::PROTOCOL_ERROR);
+        self.connection.abrupt_shutdown(Reason::PROTOCOL_ERROR);
+        // One try: a client that is slow to write may be slow to read.
+        _ = self.connection.poll_closed(cx);
+        Poll::Ready(Ok(()))
     }
 
     /// Takes no streams that the client opens after it has heard of it: a first GOAWAY tells, and a second one, when the
@@ -258,6 +280,9 @@ impl Drop for OpenStream {
     }
 }
 
+/// Heads up to so many times the limit come to us, and are answered and told of as others are; h2 answers larger ones by
+/// itself.
+const HEAD_MARGIN: usize = 2;
 /// Of a request body on its way: what the service has not taken, for each stream.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Of an answer: what its client has not taken, for each stream.

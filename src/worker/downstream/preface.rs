@@ -1,6 +1,7 @@
-//! What a client speaks, by the first bytes that it sends: the preface of HTTP/2, or HTTP/1.1.
+//! What a client speaks, by the first bytes that it sends: the preface of HTTP/2, or HTTP/1.1. Over TLS that must be what was
+//! agreed on.
 //!
-//! Lives on one worker. RFC 9113 §3.4.
+//! Lives on one worker. RFC 9113 §3.2, §3.4.
 
 use std::future::poll_fn;
 use std::io;
@@ -26,9 +27,10 @@ pub(super) enum Spoken {
 /// Reads until it is known.
 ///
 /// # Errors
-/// The socket's.
+/// The socket's; `InvalidData` for HTTP/1.1 where HTTP/2 was agreed on.
 pub(super) async fn detect(client: &Client, io: &mut ClientIo) -> io::Result<Spoken> {
     let mut seen = BytesMut::new();
+    let is_http2_agreed = io.socket.is_http2_agreed();
     poll_fn(|cx| {
         client.timer.register(cx);
         loop {
@@ -44,14 +46,23 @@ pub(super) async fn detect(client: &Client, io: &mut ClientIo) -> io::Result<Spo
             seen.extend_from_slice(read.filled());
             let length = seen.len().min(PREFACE.len());
             if seen[..length] != PREFACE[..length] || read.filled().is_empty() {
-                return Poll::Ready(Ok(Spoken::Http1(seen.split().freeze())));
+                let is_broken = is_http2_agreed == Some(true) && !read.filled().is_empty();
+                let seen = seen.split().freeze();
+                return Poll::Ready(if is_broken { Err(disagreement()) } else { Ok(Spoken::Http1(seen)) });
             }
             if length == PREFACE.len() {
-                return Poll::Ready(Ok(Spoken::Http2(seen.split().freeze())));
+                let seen = seen.split().freeze();
+                // Not agreed on: as a request it is malformed.
+                let is_request = is_http2_agreed == Some(false);
+                return Poll::Ready(Ok(if is_request { Spoken::Http1(seen) } else { Spoken::Http2(seen) }));
             }
         }
     })
     .await
+}
+
+fn disagreement() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "HTTP/2 was agreed on, and HTTP/1.1 was sent")
 }
 
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

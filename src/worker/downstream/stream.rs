@@ -20,7 +20,7 @@ use super::super::forward::forward;
 use super::super::request_body::ClientBody;
 use super::super::tunnel;
 use super::http2::OpenStream;
-use crate::error::Fault;
+use crate::error::{DownstreamFault, Fault};
 
 /// Answers one request.
 ///
@@ -63,15 +63,17 @@ pub(super) async fn answer(open: OpenStream, request: Request<RecvStream>, mut r
     if let (Some(tunnel), Some(receiving)) = (tunnel, receiving) {
         let end = tunnel::End::ClientStream { receiving, sending: stream };
         return match Box::pin(tunnel.run(client, end)).await {
-            Err(Fault::Downstream(_)) => open.was_reset(),
-            Ok(()) | Err(_) => open.was_answered(),
+            Ok(()) => open.was_answered(),
+            Err(Fault::Downstream(DownstreamFault::ClientGone)) => open.was_reset(),
+            Err(_) => {}
         };
     }
     let mut sending = Sending { client, body, stream, chunk: Bytes::new() };
-    if sending.body.is_end_stream() || poll_fn(|cx| sending.poll(cx)).await == End::Sent {
-        open.was_answered();
-    } else {
-        open.was_reset();
+    let end = if sending.body.is_end_stream() { End::Sent } else { poll_fn(|cx| sending.poll(cx)).await };
+    match end {
+        End::Sent => open.was_answered(),
+        End::Reset => open.was_reset(),
+        End::Cut => {}
     }
 }
 
@@ -88,8 +90,10 @@ struct Sending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Sent,
-    /// By the client, or because its answer was cut.
+    /// By the client.
     Reset,
+    /// By us: what the service does, or how slowly a client reads, is not what counts as giving up.
+    Cut,
 }
 
 impl Sending {
@@ -101,8 +105,9 @@ impl Sending {
         loop {
             if !self.chunk.is_empty() {
                 let is_end = self.body.is_end_stream();
-                if ready!(self.poll_chunk(cx, is_end)) == End::Reset {
-                    return Poll::Ready(End::Reset);
+                let end = ready!(self.poll_chunk(cx, is_end));
+                if end != End::Sent {
+                    return Poll::Ready(end);
                 }
                 if is_end {
                     return Poll::Ready(End::Sent);
@@ -112,7 +117,7 @@ impl Sending {
                 Some(Ok(frame)) => frame,
                 Some(Err(_cut)) => {
                     self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(End::Reset);
+                    return Poll::Ready(End::Cut);
                 }
                 None => return Poll::Ready(sent(self.stream.send_data(Bytes::new(), true))),
             };
@@ -140,7 +145,7 @@ impl Sending {
                     Poll::Pending if self.client.is_stalled() => {
                         self.client.ended.set(Some(self.client.stall_fault()));
                         self.stream.send_reset(Reason::CANCEL);
-                        return Poll::Ready(End::Reset);
+                        return Poll::Ready(End::Cut);
                     }
                     Poll::Pending => return Poll::Pending,
                 }

@@ -6,12 +6,13 @@
 //! Lives on one worker. Knows no WebSocket. RFC 9113 §5.2, RFC 8441 §5.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{DownstreamFault, Fault, UpstreamFault};
 use crate::worker::exclusive::ExclusivePermit;
@@ -196,11 +197,13 @@ fn finish(sending: &mut SendStream<Bytes>) {
     _ = sending.send_data(Bytes::new(), true);
 }
 
-/// Reads what is there into memory that is not held while nothing comes.
+/// Reads what is there. It is copied: a short message on a stream that is not read must cost no more than its bytes.
 fn poll_read(io: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-    let mut bytes = BytesMut::with_capacity(CHUNK_BYTES);
-    ready!(pin!(io.read_buf(&mut bytes)).poll(cx))?;
-    Poll::Ready(Ok(bytes.has_remaining().then(|| bytes.freeze())))
+    let mut space = [const { MaybeUninit::uninit() }; CHUNK_BYTES];
+    let mut read = ReadBuf::uninit(&mut space);
+    ready!(Pin::new(io).poll_read(cx, &mut read))?;
+    let bytes = read.filled();
+    Poll::Ready(Ok((!bytes.is_empty()).then(|| Bytes::copy_from_slice(bytes))))
 }
 
 /// As much is held in each direction of a tunnel, and only while the other end does not take it.

@@ -115,6 +115,44 @@ async fn an_early_answer_of_an_http1_service_reaches_a_client_that_still_sends()
     assert_eq!(client.body().await.unwrap(), Bytes::from_static(b"early"));
 }
 
+#[tokio::test]
+async fn a_connection_whose_request_is_not_through_is_not_given_to_another_one() {
+    for is_http2 in [false, true] {
+        let service = origin::raw_h1().await;
+        let proxy = proxy::on_one_worker(&format!("upstream: http1://{service}"));
+        let mut connection = service.accept().await;
+        let mut http1 = client::h1(proxy.address()).await;
+        let mut http2 = client::frames(proxy.address()).await;
+        if is_http2 {
+            let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")];
+            http2.fields(1, &head, OPEN).await;
+            http2.data(1, "some of a long body", OPEN).await;
+        } else {
+            http1.start(&Request::post("/").body(()).unwrap(), true).await.unwrap();
+            http1.send_chunk(b"some of a long body").await.unwrap();
+        }
+        connection.expect_head().await;
+        connection.send("HTTP/1.1 401 Unauthorized\r\ncontent-length: 5\r\n\r\nearly").await;
+        if is_http2 {
+            assert_eq!(http2.expect_headers().await.field(":status"), "401");
+            assert_eq!(http2.expect_body(1).await, "early");
+            // There is no use in sending more.
+            assert_eq!(http2.expect_rst(1).await, Reason::NO_ERROR);
+        } else {
+            assert_eq!(http1.head().await.unwrap().status(), Ok(401));
+            assert_eq!(http1.body().await.unwrap(), "early");
+        }
+        while connection.some().await.is_ok_and(|bytes| !bytes.is_empty()) {}
+        let mut next = client::h1(proxy.address()).await;
+        next.start(&Request::get("/next").body(()).unwrap(), false).await.unwrap();
+        let mut connection = service.accept().await;
+        assert_eq!(connection.expect_head().await.start, "GET /next HTTP/1.1");
+        connection.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(next.head().await.unwrap().status(), Ok(204));
+        assert!(proxy.faults().is_empty(), "{:?}", proxy.faults());
+    }
+}
+
 const LISTENERS: &str = "listeners: [{ address: 127.0.0.1:0 }]\n";
 /// How long a request waits for a service that is away.
 const PATIENCE: &str = "pool: { pending_timeout: 100ms }";

@@ -1,10 +1,14 @@
 //! How connections of HTTP/2 clients end: idle, drained, silent, or with a reload.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use trunkline::control::Ending;
 
 use crate::harness::scripted::PREFACE;
-use crate::harness::scripted::frame::{END_STREAM, Frame, HEADERS, OPEN, encode};
+use crate::harness::scripted::frame::{
+    CONTINUATION, END_HEADERS, END_STREAM, Frame, HEADERS, OPEN, encode, encode_fields,
+};
 use crate::harness::watched::within;
 use crate::harness::{client, origin, proxy};
 
@@ -77,10 +81,63 @@ async fn a_partial_preface_frame_or_head_is_not_waited_for() {
     let mut peer = client::frames(proxy.address()).await;
     peer.fields(1, &[&HEAD[..3], &[(":path", "/hang")]].concat(), END_STREAM).await;
     peer.raw(encode(HEADERS, OPEN, 3, b"")).await;
+    assert_eq!(peer.expect_goaway().await, (1, h2::Reason::PROTOCOL_ERROR));
     peer.expect_closed().await;
+    proxy.wait_for(|counts| counts.faults.get("head_timeout") == Some(&2)).await;
     let mut peer = client::frames(proxy.address()).await;
     peer.raw(&encode(6, 0, 0, &[0; 8])[..12]).await;
     peer.expect_closed().await;
+}
+
+#[tokio::test]
+async fn each_head_has_a_time_of_its_own_though_one_is_always_under_way() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&format!(
+        "upstreams: {{ a: {{ endpoints: [\"h2c://{origin}\"] }} }}\n\
+         listeners: [{{ address: 127.0.0.1:0, timeouts: {{ header: 1s }} }}]"
+    ));
+    let mut peer = client::frames(proxy.address()).await;
+    let part = encode_fields(HEAD);
+    let (first, rest) = part.split_at(5);
+    peer.raw(encode(HEADERS, END_STREAM, 1, first)).await;
+    for stream in [1, 3, 5] {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let next = encode(HEADERS, END_STREAM, stream + 2, first);
+        peer.raw([encode(CONTINUATION, END_HEADERS, stream, rest), next].concat()).await;
+        assert_eq!(peer.expect_headers().await.field(":status"), "200");
+    }
+    // And no more than that.
+    peer.expect_closed().await;
+}
+
+/// 6 MB of answers that h2 has taken, and the socket has not.
+#[tokio::test]
+async fn a_drain_cuts_no_answer_that_a_slow_client_still_reads() {
+    let origin = origin::h2().start();
+    let mut proxy = proxy::with(&format!("upstream: h2c://{origin}\nshutdown: {{ timeout: 1h }}"));
+    let mut peer = client::frames(proxy.address()).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE
+    peer.settings(&[(4, 1 << 20)]).await;
+    peer.window_update(0, 1 << 30).await;
+    peer.fall_silent();
+    for stream in (1..200).step_by(2) {
+        peer.fields(stream, &[&HEAD[..3], &[(":path", "/bytes/60000")]].concat(), END_STREAM).await;
+    }
+    origin.wait_for(|log| log.requests.len() == 100 && log.requests_in_flight() == 0).await;
+    proxy.wait_for(|counts| counts.requests_in_flight == 0).await;
+    proxy.drain();
+    // Longer than a connection that has nothing to say any more is waited for.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    peer.hear_again();
+    let (mut bytes, mut ended) = (0, 0);
+    while let Some(frame) = peer.next().await {
+        if let Frame::Data { bytes: data, is_end, .. } = frame {
+            bytes += data.len();
+            ended += usize::from(is_end);
+        }
+    }
+    assert_eq!((bytes, ended), (6_000_000, 100));
+    assert_eq!(proxy.join().await, Ending { cut_connections: 0 });
 }
 
 #[tokio::test]

@@ -89,6 +89,23 @@ async fn trailers_pass_both_ways_unannounced() {
 }
 
 #[tokio::test]
+async fn trailers_behind_a_body_of_known_length_pass_too() {
+    let service = scripted::service().await;
+    let proxy = proxy::on_one_worker(&format!("upstream: h2c://{service}"));
+    let mut peer = service.accept_with(&[]).await;
+    let client = client::h2(proxy.address()).await;
+    let mut stream = client.open(client.request("/").body(()).unwrap(), true).await.unwrap();
+    let request = peer.expect_headers().await;
+    peer.headers(request.stream, 200, &[("content-length", "5")], OPEN).await;
+    peer.data(request.stream, "hello", OPEN).await;
+    stream.head().await.unwrap();
+    assert_eq!(stream.part().await.unwrap().unwrap(), "hello");
+    peer.trailers(request.stream, &[("grpc-status", "0")]).await;
+    assert_eq!(stream.part().await, Ok(None));
+    assert_eq!(stream.trailers().await.unwrap()["grpc-status"], "0");
+}
+
+#[tokio::test]
 async fn an_answer_without_a_body_ends_with_its_head() {
     let origin = origin::h2().start();
     let proxy = proxy::with(&format!("upstream: h2c://{origin}"));

@@ -3,7 +3,7 @@
 use h2::Reason;
 
 use crate::harness::scripted::Frame;
-use crate::harness::scripted::frame::{CONTINUATION, END_STREAM, HEADERS, PING, SETTINGS, encode, encode_fields};
+use crate::harness::scripted::frame::{CONTINUATION, END_STREAM, HEADERS, OPEN, PING, SETTINGS, encode, encode_fields};
 use crate::harness::{client, origin, proxy};
 
 const HEAD: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/hang")];
@@ -52,6 +52,36 @@ async fn a_client_whose_requests_are_mostly_answered_may_give_up_many() {
         assert_eq!(client.get("/status/200").await.status(), 200);
     }
     assert!(!client.has_ended());
+}
+
+#[tokio::test]
+async fn answers_that_a_service_cuts_are_not_held_against_the_client() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
+    let client = client::h2(proxy.address()).await;
+    for _ in 0..700 {
+        let mut stream = client.open(client.request("/reset-body/5").body(()).unwrap(), true).await.unwrap();
+        if stream.head().await.unwrap().status() == 200 {
+            while stream.part().await.unwrap().is_some() {}
+        }
+    }
+    assert!(!client.has_ended());
+}
+
+/// h2 ends a connection at the 101st.
+#[tokio::test]
+async fn empty_data_frames_of_a_client_are_no_harm() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
+    let mut peer = client::frames(proxy.address()).await;
+    peer.fields(1, &[&[(":method", "POST")], &HEAD[1..3], &[(":path", "/upload")]].concat(), OPEN).await;
+    for _ in 0..300 {
+        peer.data(1, "", OPEN).await;
+        peer.data(1, "x", OPEN).await;
+    }
+    peer.data(1, "", END_STREAM).await;
+    assert_eq!(peer.expect_headers().await.field(":status"), "200");
+    assert_eq!(peer.expect_body(1).await, "300");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What an HTTP/2 head may be, and what becomes of it (RFC 9113 §8.3, RFC 9110 §7.6).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::harness::scripted::frame::END_STREAM;
@@ -110,10 +112,18 @@ async fn a_head_that_is_too_large_is_refused_and_the_connection_goes_on() {
          listeners: [{{ address: 127.0.0.1:0, limits: {{ header_bytes: 8KiB }} }}]"
     ));
     let mut peer = client::frames(proxy.address()).await;
-    let long = "x".repeat(12_000);
     let head = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/status/200")];
-    peer.fields(1, &[&head[..], &[("x-long", &long)]].concat(), END_STREAM).await;
+    let (field, path) = ("x".repeat(12_000), format!("/{}", "x".repeat(12_000)));
+    peer.fields(1, &[&head[..], &[("x-long", &field)]].concat(), END_STREAM).await;
     assert_eq!(peer.expect_headers().await.field(":status"), "431");
-    peer.fields(3, &head, END_STREAM).await;
+    peer.fields(3, &[&head[..3], &[(":path", &path)]].concat(), END_STREAM).await;
+    assert_eq!(peer.expect_headers().await.field(":status"), "431");
+    peer.fields(5, &head, END_STREAM).await;
     assert_eq!(peer.expect_headers().await.field(":status"), "200");
+    assert_eq!(proxy.faults(), BTreeMap::from([("head_too_large", 2)]));
+    // What h2 itself refuses.
+    let client = client::h2(proxy.address()).await;
+    let request = client.request("/status/200").header("x-long", "x".repeat(40_000)).body(Bytes::new()).unwrap();
+    assert_eq!(client.send(request).await.unwrap().status(), 431);
+    assert_eq!(client.get("/status/200").await.status(), 200);
 }

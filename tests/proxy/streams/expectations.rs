@@ -256,6 +256,24 @@ async fn an_http2_client_is_told_to_continue_when_the_service_says_so() {
     assert!(proxy.faults().is_empty(), "{:?}", proxy.faults());
 }
 
+/// By the patience that a service without a word has, it would be told after the request's time.
+#[tokio::test]
+async fn an_http2_client_is_told_at_once_what_an_http1_service_says() {
+    let service = origin::raw_h1().await;
+    let proxy = proxy_to(&format!("http1://{service}"), "timeouts: { request: 800ms }");
+    let mut connection = service.accept().await;
+    let client = client::h2(proxy.address()).await;
+    let request = client.request("/").method("PUT").header("expect", "100-continue").header("content-length", "5");
+    let mut stream = client.open(request.body(()).unwrap(), false).await.unwrap();
+    let head = connection.expect_head().await;
+    connection.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+    stream.interim(100).await;
+    stream.upload("hello".into(), true).await.unwrap();
+    assert_eq!(connection.expect_body(&head).await, "hello");
+    connection.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(stream.head().await.unwrap().status(), 204);
+}
+
 async fn answers_another(mut client: RawClient, peer: &mut Peer) {
     client.send("GET /next HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let next = peer.expect_headers().await;

@@ -1,5 +1,6 @@
 //! What is the same under TLS as in the clear: bodies, pipelining, parking, leaving, the slow and the cut.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Request;
@@ -8,6 +9,7 @@ use super::{Serving, serving};
 use crate::harness::binary::Binary;
 use crate::harness::client::{self, Client};
 use crate::harness::origin::log::Ending;
+use crate::harness::scripted::PREFACE;
 use crate::harness::tls::Identity;
 use crate::harness::watched::BOUND;
 use crate::harness::{origin, process, proxy};
@@ -40,6 +42,20 @@ async fn http2_is_agreed_on_by_alpn_and_carries_bodies_of_every_size() {
         assert_eq!(client.get(&format!("/bytes/{size}")).await.body.len(), size);
     }
     assert_eq!(serving.origin.log().requests[0].header("x-forwarded-proto"), Some("https"));
+}
+
+#[tokio::test]
+async fn what_was_agreed_on_is_what_may_be_spoken() {
+    let serving = serving("", "");
+    let mut client = client::raw_tls(serving.proxy.address(), &serving.identity.connector(&["h2"])).await;
+    client.send("GET /status/200 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client.expect_close().await;
+    for protocols in [&["http/1.1"][..], &[]] {
+        let mut client = client::raw_tls(serving.proxy.address(), &serving.identity.connector(protocols)).await;
+        client.send(PREFACE).await;
+        client.expect_close().await;
+    }
+    assert_eq!(serving.proxy.faults(), BTreeMap::from([("malformed_head", 2)]));
 }
 
 #[tokio::test]

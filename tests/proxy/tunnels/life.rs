@@ -272,6 +272,34 @@ async fn a_reload_leaves_tunnels_alone_unless_their_listener_goes() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_go_and_a_service_that_talks_on_are_parted() {
+    let origin = origin::h2().handler(|mut exchange| async move {
+        exchange.start(exchange.response(200))?;
+        let frame = Bytes::from(Frame::new(TEXT, "on and on").bytes(false));
+        loop {
+            exchange.send(frame.clone()).await?;
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    });
+    let origin = origin.start();
+    let config = |listeners: &str| {
+        format!(
+            "listeners: [{listeners}]\nroutes: [{{ upstream: up }}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{origin}\"] }} }}\nshutdown: {{ timeout: 400ms }}"
+        )
+    };
+    let (stays, goes) = ("{ name: stays, address: 127.0.0.1:0 }", "{ name: goes, address: 127.0.0.1:0 }");
+    let proxy = proxy::with(&config(&format!("{stays}, {goes}")));
+    let mut told = websocket::open(proxy.address_of("goes"), "/").await;
+    proxy.reload(&config(stays)).await.unwrap();
+    let mut last = told.recv().await;
+    while let Ok(Some(frame)) = told.next().await {
+        last = frame;
+    }
+    assert_eq!(last, Frame::close(1001));
+    over(&proxy).await;
+}
+
+#[tokio::test]
 async fn the_access_log_tells_of_a_tunnel_at_its_end() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let origin = echoing();

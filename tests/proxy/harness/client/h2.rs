@@ -177,6 +177,13 @@ impl Stream {
         self.sending.send_reset(code);
     }
 
+    /// Waits for an interim answer with this status.
+    pub async fn interim(&mut self, status: u16) {
+        let response = self.response.as_mut().expect("the head was not read yet");
+        let interim = within("interim answer", poll_fn(|cx| response.poll_informational(cx))).await;
+        assert_eq!(interim.expect("no final answer").unwrap().status(), status);
+    }
+
     /// Waits for the head of the answer.
     pub async fn head(&mut self) -> Result<Response<()>, Broken> {
         let response = self.response.take().expect("the head was not read yet");
