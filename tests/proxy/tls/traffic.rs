@@ -143,7 +143,7 @@ async fn a_client_that_stops_reading_is_given_up_when_nothing_moves_any_more() {
 
 #[tokio::test]
 async fn a_part_of_a_head_is_answered_408() {
-    let serving = serving("", "timeouts: { header: 500ms },");
+    let serving = serving("", "timeouts: { header: 2s },");
     let mut client = client(&serving).await.into_raw();
     client.send("GET ").await;
     assert_eq!(client.expect_response().await.status(), 408);

@@ -12,7 +12,7 @@ use super::{asked_in_http1, echoing};
 use crate::harness::client::RawClient;
 use crate::harness::origin::exchange::Exchange;
 use crate::harness::proxy::Proxy;
-use crate::harness::scripted::frame::{END_STREAM, OPEN};
+use crate::harness::scripted::frame::{ENABLE_CONNECT_PROTOCOL, END_STREAM, OPEN};
 use crate::harness::scripted::{self, Peer};
 use crate::harness::watched::Watched;
 use crate::harness::websocket::{self, BINARY, Frame, TEXT};
@@ -25,7 +25,7 @@ async fn opened(settings: &str) -> (Proxy, RawClient, Peer, u32) {
     let proxy = proxy::on_one_worker(&format!(
         "routes: [{{ upstream: up{settings} }}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{service}\"] }} }}"
     ));
-    let mut peer = service.accept_with(&[(8, 1)]).await;
+    let mut peer = service.accept_with(&[(ENABLE_CONNECT_PROTOCOL, 1)]).await;
     let (client, stream) = open_on(&proxy, &mut peer).await;
     (proxy, client, peer, stream)
 }
@@ -220,9 +220,9 @@ async fn a_drain_tells_every_websocket_to_go_between_two_frames() {
 }
 
 #[tokio::test]
-async fn an_idle_websocket_holds_a_drain_up_no_longer_than_its_turn() {
+async fn an_idle_websocket_is_told_in_its_turn_and_not_cut_at_the_deadline() {
     let origin = echoing();
-    let mut proxy = proxy::with(&format!("upstream: h2c://{origin}\nshutdown: {{ timeout: 1s }}"));
+    let mut proxy = proxy::with(&format!("upstream: h2c://{origin}\nshutdown: {{ timeout: 3s }}"));
     let mut socket = websocket::open(proxy.address(), "/").await;
     proxy.drain();
     assert_eq!(socket.recv().await, Frame::close(1001));
@@ -235,7 +235,7 @@ async fn an_idle_websocket_holds_a_drain_up_no_longer_than_its_turn() {
 async fn what_is_no_websocket_runs_until_the_deadline() {
     let request = Request::get("/").header("connection", "upgrade").header("upgrade", "x").body(()).unwrap();
     let service = origin::raw_h1().await;
-    let mut proxy = proxy::with(&format!("upstream: http1://{service}\nshutdown: {{ timeout: 300ms }}"));
+    let mut proxy = proxy::with(&format!("upstream: http1://{service}\nshutdown: {{ timeout: 1s }}"));
     let _pooled = service.accept().await;
     let mut client = client::h1(proxy.address()).await;
     client.start(&request, false).await.unwrap();
@@ -256,7 +256,7 @@ async fn a_reload_leaves_tunnels_alone_unless_their_listener_goes() {
     let origin = echoing();
     let config = |listeners: &str| {
         format!(
-            "listeners: [{listeners}]\nroutes: [{{ upstream: up }}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{origin}\"] }} }}\nshutdown: {{ timeout: 1s }}"
+            "listeners: [{listeners}]\nroutes: [{{ upstream: up }}]\nupstreams: {{ up: {{ endpoints: [\"h2c://{origin}\"] }} }}\nshutdown: {{ timeout: 3s }}"
         )
     };
     let (stays, goes) = ("{ name: stays, address: 127.0.0.1:0 }", "{ name: goes, address: 127.0.0.1:0 }");
