@@ -41,7 +41,7 @@ fn request_head(criterion: &mut Criterion) {
 fn response_head(criterion: &mut Criterion) {
     criterion.bench_function("response_head", |bencher| {
         let to_http1 = |mut parts: response::Parts| {
-            let body = translate::response_to_http1(&mut parts, &Method::GET).unwrap();
+            let body = translate::response_for_client(&mut parts, &Method::GET).unwrap();
             (parts, body)
         };
         bencher.iter_batched(response_parts, to_http1, BatchSize::SmallInput);

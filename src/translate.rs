@@ -3,7 +3,7 @@
 //! A request head comes in as hyper parsed it and leaves as a [`RequestHead`]: unambiguous, free of everything
 //! that was meant for the client's connection only, with this hop's own fields added. There is no other way to
 //! make one, so what `route` looks at and what goes upstream are the same bytes. A response head is turned in
-//! place ([`response_to_http1`]), trailers are filtered ([`trailers`]).
+//! place ([`response_for_client`]), trailers are filtered ([`trailers`]).
 //!
 //! Pure: knows heads, not bodies, connections or routes. Runs on a worker, once per request, so the usual
 //! request pays for one walk over its fields, the removal of Host, and three insertions.
@@ -39,6 +39,6 @@ pub use fields::is_event_stream;
 pub use forwarded::is_trusted;
 pub use hop::{Hop, Identity};
 pub use request::{RequestHead, is_removable, is_settable};
-pub use response::{ResponseBody, response_to_http1};
+pub use response::{ResponseBody, response_for_client};
 pub use trailers::trailers;
 pub use upgrade::{Protocol, Upgrade};

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::error::{Fault, ProxyFault};
 
-use super::{Hop, RequestHead, ResponseBody, response_to_http1, trailers};
+use super::{Hop, RequestHead, ResponseBody, response_for_client, trailers};
 
 /// Names that matter to translation, in some case, beside any other.
 fn name() -> impl Strategy<Value = HeaderName> {
@@ -242,7 +242,7 @@ proptest! {
         parts.status = status.try_into().unwrap();
         parts.headers = fields;
         let method = if is_head { Method::HEAD } else { Method::GET };
-        if let Ok(body) = response_to_http1(&mut parts, &method) {
+        if let Ok(body) = response_for_client(&mut parts, &method) {
             prop_assert!(status >= 200);
             prop_assert!(!is_malformed_for_http2(&parts.headers) && !parts.headers.contains_key(header::TE));
             let lengths: Vec<_> = parts.headers.get_all(header::CONTENT_LENGTH).iter().collect();

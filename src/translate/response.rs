@@ -1,6 +1,7 @@
-//! The response head: from an upstream of either version to an HTTP/1.1 client, in place.
+//! The response head: from an upstream of either version to a client of either, in place.
 //!
-//! Via is not added: a gateway may leave it out of responses (RFC 9110 §7.6.3). `Trailer` stays, because hyper's
+//! What it becomes is right for both: h2 looks only at the status and the fields, and takes none that is meant for a
+//! connection. Via is not added: a gateway may leave it out of responses (RFC 9110 §7.6.3). `Trailer` stays, because hyper's
 //! server writes only those trailers that the response has named in it, in a chunked answer to a request with
 //! `TE: trailers`; a service that sends trailers without announcing them loses them towards HTTP/1.1 clients, which
 //! RFC 9110 §6.5.1 permits.
@@ -13,7 +14,7 @@ use http::{Method, StatusCode, Version, response};
 use super::fields::{members, parse_length, remove_connection};
 use crate::error::UpstreamFault;
 
-/// How many body bytes the HTTP/1.1 side will have.
+/// How many body bytes the client will have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseBody {
     /// No byte, whatever Content-Length says: HEAD, 204, 304. What the service sends nevertheless is dropped.
@@ -24,12 +25,15 @@ pub enum ResponseBody {
     Unsized,
 }
 
-/// Turns an upstream's final response head into one for an HTTP/1.1 client.
+/// Turns an upstream's final response head into one for the client.
 ///
 /// # Errors
 /// [`UpstreamFault::MalformedResponse`] for 1xx (interim responses are not final, and 101 was not asked for),
 /// Content-Length values that are invalid or differ, and transfer codings other than `chunked` alone.
-pub fn response_to_http1(parts: &mut response::Parts, request_method: &Method) -> Result<ResponseBody, UpstreamFault> {
+pub fn response_for_client(
+    parts: &mut response::Parts,
+    request_method: &Method,
+) -> Result<ResponseBody, UpstreamFault> {
     if parts.status.is_informational() {
         return Err(UpstreamFault::MalformedResponse);
     }
@@ -127,7 +131,7 @@ mod tests {
         for (name, value) in fields {
             parts.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        response_to_http1(&mut parts, method).map(|body| (body, parts))
+        response_for_client(&mut parts, method).map(|body| (body, parts))
     }
 
     fn body(status: u16, fields: &[(&'static str, &'static str)]) -> Result<ResponseBody, UpstreamFault> {

@@ -28,7 +28,7 @@ use http::{Method, Request, StatusCode, Version, response};
 use sha1::{Digest, Sha1};
 
 use super::fields::{members, parse_length};
-use super::response::{ResponseBody, response_to_http1, strip};
+use super::response::{ResponseBody, response_for_client, strip};
 use crate::error::{DownstreamFault, UpstreamFault};
 
 /// What is spoken after the upgrade.
@@ -206,12 +206,12 @@ impl Upgrade {
     ///
     /// # Errors
     /// [`UpstreamFault::NoUpgrade`] for a 2xx that an HTTP/2 client would take for consent; otherwise as
-    /// [`response_to_http1`].
+    /// [`response_for_client`].
     pub fn declined(&self, parts: &mut response::Parts, method: &Method) -> Result<ResponseBody, UpstreamFault> {
         if self.is_connect && parts.status.is_success() {
             return Err(UpstreamFault::NoUpgrade);
         }
-        response_to_http1(parts, method)
+        response_for_client(parts, method)
     }
 
     /// What proves that a handshake was read (RFC 6455 §4.2.2).

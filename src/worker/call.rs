@@ -150,7 +150,7 @@ impl Call<'_> {
             }
         };
         self.exchange.first_byte = Some(sent.elapsed());
-        let framing = translate::response_to_http1(&mut parts, &method)?;
+        let framing = translate::response_for_client(&mut parts, &method)?;
         if Lane::of_response(framing, &parts.headers) == Lane::Long {
             stream.permit().set_long();
         }
@@ -310,7 +310,7 @@ impl Call<'_> {
         };
         self.exchange.first_byte = Some(sent.elapsed());
         let (mut parts, incoming) = response.into_parts();
-        let framing = translate::response_to_http1(&mut parts, &method)?;
+        let framing = translate::response_for_client(&mut parts, &method)?;
         let is_unwanted = self.is_unwanted(parts.status) && upload.is_ended();
         let is_unread = asking.is_some_and(|asking| {
             asking.answered(parts.status);

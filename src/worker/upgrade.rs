@@ -47,19 +47,19 @@ pub(crate) async fn upgrade(
     // There is no body to ask for.
     head.expects_continue(false);
     client.upgrade_began();
-    let mut asking = Asking { client, route, exchange, head, upgrade };
+    let mut handshake = Handshake { client, route, exchange, head, upgrade };
     let mut refused: Option<Proof> = None;
     for attempt in 0..ATTEMPTS_MAX {
         rest(client, pause_behind(attempt)).await;
-        let (endpoint, place) = asking.place(refused == Some(Proof::Http11Required)).await?;
-        asking.exchange.endpoint = Some(endpoint.clone());
-        asking.exchange.phase = Phase::ResponseHead;
+        let (endpoint, place) = handshake.place(refused == Some(Proof::Http11Required)).await?;
+        handshake.exchange.endpoint = Some(endpoint.clone());
+        handshake.exchange.phase = Phase::ResponseHead;
         let Refused { fault, proof } = match place {
-            Place::Stream(permit) => match asking.http2(&endpoint, permit).await {
+            Place::Stream(permit) => match handshake.http2(&endpoint, permit).await {
                 Ok(answer) => return Ok(answer),
                 Err(refused) => refused,
             },
-            Place::Connection(permit) => return asking.http1(&endpoint, permit).await,
+            Place::Connection(permit) => return handshake.http1(&endpoint, permit).await,
         };
         let Some(proof) = proof.filter(|_| attempt + 1 < ATTEMPTS_MAX && !client.is_past_request_end()) else {
             return Err(fault);
@@ -89,7 +89,7 @@ impl From<Fault> for Refused {
     }
 }
 
-struct Asking<'a> {
+struct Handshake<'a> {
     client: &'a Rc<Client>,
     route: &'a Rc<RouteEntry>,
     exchange: &'a mut Exchange,
@@ -97,7 +97,7 @@ struct Asking<'a> {
     upgrade: Upgrade,
 }
 
-impl Asking<'_> {
+impl Handshake<'_> {
     /// Takes a place at an endpoint of the route's upstream; at the next one when an endpoint has none to give.
     async fn place(&mut self, is_http1_required: bool) -> Result<(Rc<EndpointEntry>, Place), Fault> {
         self.exchange.phase = Phase::Wait;

@@ -18,7 +18,7 @@ use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, request, response};
 use one_worker::{ANSWER_FIELDS, Ask, OneWorker, REQUEST_FIELDS, TARGET, turn};
 use tokio::runtime::LocalRuntime;
-use trunkline::translate::{Hop, RequestHead, ResponseBody, response_to_http1};
+use trunkline::translate::{Hop, RequestHead, ResponseBody, response_for_client};
 use trunkline::worker::LoneWorker;
 
 /// The binary's own, because allocating is a good part of a request.
@@ -75,7 +75,7 @@ fn counted_request_head(parts: request::Parts, hop: &Hop, fallback: &Authority) 
 
 #[inline(never)]
 fn counted_response_head(parts: &mut response::Parts) -> ResponseBody {
-    response_to_http1(parts, &Method::GET).unwrap()
+    response_for_client(parts, &Method::GET).unwrap()
 }
 
 #[inline(never)]
