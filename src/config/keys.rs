@@ -58,9 +58,9 @@ section! { ListenerKeys {
     optional name: String = NAME, "http",
         "Names the listener in logs and metrics. Without one it is listener-1, listener-2, ... by position.";
     required address: ListenAddress = LISTEN, "127.0.0.1:8080",
-        "IP address and port; 0.0.0.0 or [::] is every interface. Or unix:/run/trunkline.sock: the umask and the\n\
-         folder's mode say who may connect; what a killed process has left is replaced, ours is removed at the end.\n\
-         Required.";
+        "IP address and port; 0.0.0.0 is every interface, [::] too, for IPv6 and IPv4. Or unix:/run/trunkline.sock: the\n\
+         umask and the folder's mode say who may connect; what a killed process has left is replaced, ours is removed\n\
+         at the end. Required.";
     preset max_connections: u32 = Count { min: 1, max: 10_000_000 }, "20000",
         "Open client connections in the whole process; more wait in the kernel's backlog until one closes.";
     optional trust_forwarded_from: Vec<Spanned<TrustedPeer>> =
