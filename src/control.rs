@@ -5,6 +5,7 @@
 //! fail (sockets, certificates, files) is made before the first worker hears of it.
 
 pub mod admin;
+mod life;
 mod reload;
 mod renewal;
 mod sockets;
@@ -22,10 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, oneshot};
-
-use watch::Watch;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use crate::access_log::{self, AccessSink, Writer};
 use crate::config::{Config, ListenAddress, Workers};
@@ -33,12 +32,7 @@ use crate::metrics::figures::{CertificateFigures, EndpointState, Figures, Standi
 use crate::metrics::process::ProcessFigures;
 use crate::metrics::{EndpointKey, Registry};
 use crate::tls::{CertificateEnd, ClientTls};
-use crate::worker::{Command, Crew, ListenerShared, LoneWorker, Snapshot};
-
-/// How long the access log may take to write its last lines.
-const WRITERS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a draining process looks whether the last client has gone.
-const DRAIN_POLL: Duration = Duration::from_millis(5);
+use crate::worker::{Crew, ListenerShared, LoneWorker, Snapshot};
 
 /// Where a reload gets the configuration from; a function that reads it is one.
 pub trait Reader: Send + Sync {
@@ -347,7 +341,7 @@ impl Process {
         if has_signals {
             // Before anyone is told that the process serves: a signal that comes at once must drain, not kill.
             let _context = runtime.enter();
-            if let Err(error) = follow_signals(&control) {
+            if let Err(error) = life::follow_signals(&control) {
                 tracing::error!(%error, "cannot listen to signals");
             }
         }
@@ -362,10 +356,10 @@ impl Process {
                                 admin::serve(control.clone(), socket, access);
                             }
                         }
-                        notify(&[sd_notify::NotifyState::Ready]);
-                        run(&control, inbox).await
+                        life::notify(&[sd_notify::NotifyState::Ready]);
+                        life::run(&control, inbox).await
                     });
-                    finish(&control, worker_threads);
+                    life::finish(&control, worker_threads);
                     Ending { cut_connections }
                 }
             })
@@ -419,148 +413,8 @@ pub fn lone_worker(config: &Config) -> Result<(LoneWorker, SocketAddr), StartErr
     Ok((worker, first.address.tcp().expect("who counts has a TCP listener")))
 }
 
-/// Does what it is asked until the process has drained; tells how many connections were cut.
-async fn run(control: &Arc<Control>, mut inbox: UnboundedReceiver<Ask>) -> u32 {
-    let changed = Arc::new(Notify::new());
-    let mut watch = Watch::new(changed.clone());
-    watch.follow(renewal::files(&control.applied().config));
-    // They may have changed since they were read.
-    changed.notify_one();
-    tokio::spawn({
-        let (asks, changed) = (control.asks.clone(), changed.clone());
-        async move {
-            loop {
-                watch::settled(&changed).await;
-                let _ = asks.send(Ask::Renew);
-            }
-        }
-    });
-    loop {
-        let ask = match watch.look_interval() {
-            None => inbox.recv().await,
-            Some(interval) => match tokio::time::timeout(interval, inbox.recv()).await {
-                Ok(ask) => ask,
-                Err(_) => Some(Ask::Renew),
-            },
-        };
-        let Some(ask) = ask else { return 0 };
-        match ask {
-            Ask::Reload(reply) => {
-                // Seen before endpoints are made anew.
-                control.cold_endpoints();
-                let reloaded = reload::reload(control);
-                watch.follow(renewal::files(&control.applied().config));
-                // What was read for the reload may have changed before it was watched.
-                changed.notify_one();
-                if let Some(reply) = reply {
-                    let _ = reply.send(reloaded);
-                }
-            }
-            Ask::Renew => {
-                watch.follow(renewal::files(&control.applied().config));
-                control.cold_endpoints();
-                renewal::renew(control);
-            }
-            Ask::Drain => return drain(control, &mut inbox).await,
-            Ask::Stop => return control.crew.connections(),
-        }
-    }
-}
-
-/// Not ready, a delay for the load balancer to notice, then no new connections, then the end of those that run.
-async fn drain(control: &Control, inbox: &mut UnboundedReceiver<Ask>) -> u32 {
-    let shutdown = control.applied().config.shutdown.clone();
-    control.stage.store(2, Ordering::Release);
-    tracing::info!(connections = control.crew.connections(), timeout = ?shutdown.timeout, "draining");
-    notify(&[sd_notify::NotifyState::Stopping]);
-    let drained = async {
-        tokio::time::sleep(shutdown.delay).await;
-        // Whoever comes later is to find no socket.
-        control.applied().unix_bindings.clear();
-        control.crew.broadcast(|| Command::Drain);
-        let deadline = tokio::time::Instant::now() + shutdown.timeout;
-        while !control.crew.is_idle() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
-    };
-    let stopped = async {
-        // A second request to end means now; a reload means nothing any more.
-        while !matches!(inbox.recv().await, Some(Ask::Drain | Ask::Stop) | None) {}
-    };
-    tokio::select! {
-        () = drained => {}
-        () = stopped => tracing::warn!("asked to end at once"),
-    }
-    let cut_connections = control.crew.connections();
-    if cut_connections > 0 {
-        tracing::warn!(cut_connections, "ended before every client had its answer");
-    } else {
-        tracing::info!("drained");
-    }
-    cut_connections
-}
-
-/// Ends the workers, then the writers of what they have logged.
-fn finish(control: &Control, worker_threads: Vec<JoinHandle<()>>) {
-    control.stage.store(2, Ordering::Release);
-    control.applied().unix_bindings.clear();
-    control.crew.broadcast(|| Command::Stop);
-    for thread in worker_threads {
-        if thread.join().is_err() {
-            tracing::error!("a worker has panicked");
-        }
-    }
-    let writers = {
-        let mut applied = control.applied();
-        // A writer ends when the last sink is gone, and the snapshot holds one.
-        applied.retire_sink();
-        std::mem::take(&mut applied.writers)
-    };
-    // An output that nobody reads must not keep the process.
-    let deadline = Instant::now() + WRITERS_TIMEOUT;
-    while !writers.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
-        std::thread::sleep(DRAIN_POLL);
-    }
-}
-
-/// SIGTERM and SIGINT drain, again they end now; SIGHUP reloads.
-fn follow_signals(control: &Arc<Control>) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let is_signalled = Arc::new(AtomicBool::new(false));
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind)?;
-        let control = control.clone();
-        let is_signalled = is_signalled.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                if is_signalled.swap(true, Ordering::AcqRel) {
-                    control.stop();
-                } else if control.stage() != Stage::Draining {
-                    // A preStop hook may have posted /drain: the signal that follows must not cut what still runs.
-                    control.drain();
-                }
-            }
-        });
-    }
-    let mut hangups = signal(SignalKind::hangup())?;
-    let control = control.clone();
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            let _ = control.asks.send(Ask::Reload(None));
-        }
-    });
-    Ok(())
-}
-
 /// Only this file and `worker.rs` start threads.
 fn spawn_writer(writer: Writer) -> Option<JoinHandle<()>> {
     let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run());
     thread.inspect_err(|error| tracing::error!(%error, "no thread for the access log")).ok()
-}
-
-/// Tells systemd, when it has asked to be told.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "cannot notify the service manager");
-    }
 }
