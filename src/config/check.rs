@@ -14,9 +14,10 @@ use std::hash::Hash;
 use http::header;
 
 use super::addresses::is_authority;
-use super::assemble::{Draft, IdentityMarks, ListenerMarks, RouteMarks, UpstreamMarks};
+use super::assemble::Draft;
 use super::decode::Decoder;
 use super::diagnostic::Diagnostic;
+use super::marks::{IdentityMarks, ListenerMarks, RouteMarks, UpstreamMarks};
 use super::print::time_text;
 use super::schema::Files;
 use super::source::Span;

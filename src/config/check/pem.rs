@@ -7,10 +7,10 @@
 use std::path::Path;
 
 use super::super::Identity;
-use super::super::assemble::IdentityMarks;
 use super::super::certificates::{self, Flaw, Subject};
 use super::super::decode::Decoder;
 use super::super::diagnostic::Diagnostic;
+use super::super::marks::IdentityMarks;
 use super::super::schema::Files;
 use super::super::source::{self, Span};
 
