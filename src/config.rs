@@ -6,8 +6,8 @@
 //!
 //! From text to [`Config`]: `source` (the text), `yaml` (a tree with positions), `keys` (what may be written, declared
 //! by `section`, read by `decode` with `rules`, `collections`, `parse` and `expand`), `schema` (the order of the steps),
-//! `assemble` (put together), `check` (fits together). And back: `print` (the effective configuration), `outline`
-//! (defaults and JSON Schema).
+//! `assemble` (put together, with `marks` where it stood), `check` (fits together). And back: `print` (the effective
+//! configuration), `outline` (defaults and JSON Schema).
 //!
 //! Pure: no tokio, no hyper.
 

@@ -73,3 +73,6 @@ fn note(key: &str, file: &Path, span: Span, flaw: &Flaw, cx: &mut Decoder<'_>) {
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// Renewal is automatic everywhere by now, and a month before the end: who is so late has not been renewed.
 const EXPIRES_SOON_DAYS: i64 = 14;
+
+#[cfg(test)]
+mod tests;
