@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The generators: wrk (closed loop), h2load (paced), and clients that are connected and silent.
+"""The generators: wrk (closed loop), h2load (paced, or HTTP/2), and clients that are connected and silent.
 
 A load answers with a `Load`: what was carried, how long it took, and every error that the generator has seen. Knows URLs and
 ports, not proxies.
@@ -46,7 +46,7 @@ def wrk(running, core, wrk_program, url, work, seconds, halfway):
     return Load(good, said["us"] / 1e6, said["p50"], said["p99"], said["p999"], failed)
 
 
-def h2load(running, core, h2load_program, url, work, seconds, rate, halfway):
+def paced(running, core, h2load_program, url, work, seconds, rate, halfway):
     """`rate` requests/s by the clock: a client that was kept waiting catches up, but its latency counts from the sending.
 
     A process sends for all of its clients at once, so the clients are spread over several that start one after the other.
@@ -71,6 +71,24 @@ def h2load(running, core, h2load_program, url, work, seconds, rate, halfway):
         finally:
             generator.end()
             running.processes.remove(generator)
+    done = logged(logs, seconds)
+    if done.requests < 0.95 * rate * seconds:
+        done.errors["not carried in time"] = int(rate * seconds) - done.requests
+    return done
+
+
+def streams(running, core, h2load_program, url, work, seconds, halfway):
+    """HTTP/2 by prior knowledge: `work.clients` connections with `work.streams` requests at any time on each."""
+    log = os.path.join(running.folder, "h2load.log")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(log)
+    command = [h2load_program, "-t1", f"-c{work.clients}", f"-m{work.streams}", f"-D{seconds}", "--log-file", log, url]
+    generate(running, core, "h2load", command, seconds, halfway)
+    return logged([log], seconds)
+
+
+def logged(logs, seconds):
+    """What h2load has written of each request: when, its status, and how long it took."""
     times, failed = [], {}
     for log in logs:
         with open(log) as lines:
@@ -79,8 +97,6 @@ def h2load(running, core, h2load_program, url, work, seconds, rate, halfway):
                     times.append(int(took))
                 else:
                     failed[f"status {status}"] = failed.get(f"status {status}", 0) + 1
-    if len(times) < 0.95 * rate * seconds:
-        failed["not carried in time"] = int(rate * seconds) - len(times)
     times.sort()
     p50, p99, p999 = (times[int(len(times) * part)] if times else 0 for part in (0.5, 0.99, 0.999))
     return Load(len(times), seconds, p50, p99, p999, failed)

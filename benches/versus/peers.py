@@ -24,7 +24,7 @@ class Missing(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """`speaks` is what it speaks to the service; `log` and `tls` say whether the row of that name makes sense for it."""
+    """`speaks` is what it speaks to the service; `log` and `h2` say whether such a row makes sense for it."""
 
     name: str
     program: str
@@ -34,7 +34,7 @@ class Peer:
     speaks: str = "h2c"
     files_per_client: int = 1
     log: bool = True
-    tls: bool = True
+    h2: bool = True
 
 
 PEERS = [
@@ -44,9 +44,9 @@ PEERS = [
     Peer("envoy", "envoy", "envoy.yaml", ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c", "{config}"),
          "--version"),
     Peer("nginx-h1", "nginx", "nginx.conf", ("-e", "stderr", "-c", "{config}"), "-v", speaks="http1"),
-    # It has no requests to write to a log.
+    # It has no requests to write to a log, and no streams.
     Peer("haproxy-tcp", "haproxy", "haproxy-tcp.cfg", ("-db", "-f", "{config}"), "-v", speaks="http1", files_per_client=2,
-         log=False),
+         log=False, h2=False),
 ]
 
 DEBIAN = {"nginx": "nginx-light", "haproxy": "haproxy", "nghttpx": "nghttp2-proxy", "wrk": "wrk", "h2load": "nghttp2-client",

@@ -20,6 +20,7 @@ class Work:
     silent: int = 0  # clients that are connected beside the active ones
     log: bool = False
     tls: bool = False
+    streams: int = 0  # clients of HTTP/2, each with so many requests at once
     quick: bool = False
 
     def path(self):
@@ -27,6 +28,7 @@ class Work:
 
     def __str__(self):
         words = [f"{self.method} {bytes_of(self.size)}, {self.clients} client{'s' * (self.clients != 1)}"]
+        words += [f"HTTP/2 with {self.streams} stream{'s' * (self.streams != 1)} each"] * bool(self.streams)
         words += [f"{self.silent} silent ones beside them"] * bool(self.silent)
         words += ["a new connection for each request"] * self.close + ["10 headers, 2 of them unique"] * self.headers
         words += ["paced at half load"] * self.paced + ["every request in a log file"] * self.log
@@ -43,6 +45,7 @@ class Contestant:
     tls: bool = False
     paced: bool = False
     silent: int = 0
+    h2: bool = False
 
 
 WORK = [
@@ -64,6 +67,10 @@ WORK = [
     Work("silent-10000-c64", silent=10_000),
     Work("log-c64", log=True),
     Work("tls-c64", tls=True),
+    Work("h2-65-c8-s8", clients=8, streams=8),
+    Work("h2-65-c8-s32", clients=8, streams=32),
+    Work("h2-65-c64-s1", streams=1),
+    Work("h2-64k-c8-s8", clients=8, streams=8, size=64 * 1024),
 ]
 
 SIZES = sorted({65} | {work.size for work in WORK if work.method == "GET"})
@@ -80,7 +87,8 @@ def chosen(only, quick):
 
 def contestants(work, names):
     """Who takes part: every peer, and beside Trunkline itself without what the row is about."""
-    field = [Contestant(peer.name, peer, work.log, work.tls, work.paced, work.silent) for peer in PEERS if peer.name in names]
+    field = [Contestant(peer.name, peer, work.log, work.tls, work.paced, work.silent, bool(work.streams))
+             for peer in PEERS if peer.name in names]
     if work.log and OURS in names:
         field.insert(1, Contestant(f"{OURS}, no log", PEERS[0]))
     if work.silent and OURS in names:

@@ -70,6 +70,8 @@ pub(crate) struct Exchange {
     pub(crate) sent_bytes: u64,
     /// The client understands gRPC's statuses better than HTTP's.
     pub(crate) is_grpc: bool,
+    /// Its time says nothing about answers.
+    pub(crate) is_tunnel: bool,
     /// What the access log says of the head; absent when it is off.
     told: Option<Told>,
     method: Method,
@@ -115,6 +117,7 @@ impl Exchange {
             received_bytes: None,
             sent_bytes: 0,
             is_grpc: false,
+            is_tunnel: false,
             told: None,
             method: Method::GET,
             version: None,
@@ -173,7 +176,8 @@ impl Drop for Exchange {
             metrics.faults.increment(fault.reason());
         }
         if let Some(route) = &self.route {
-            route.metrics.record(self.status, total);
+            let status = if self.is_tunnel { Some(101) } else { self.status };
+            route.metrics.record(status, total);
         }
         let told = self.told.as_ref();
         let status = self.status.or(self.fault.map(|fault| fault.answer().logged_status)).unwrap_or(499);

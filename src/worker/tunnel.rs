@@ -56,6 +56,7 @@ impl Tunnel {
         let Self { switched: Switched { service, is_websocket, idle }, mut exchange } = self;
         client.tunnel_began(idle);
         exchange.phase = Phase::Tunnel;
+        exchange.is_tunnel = true;
         let received_bytes: Arc<AtomicU64> = Arc::default();
         exchange.received_bytes = Some(received_bytes.clone());
         let mut running = Running {

@@ -338,6 +338,7 @@ async fn the_access_log_tells_what_was_asked_and_how_much_passed() {
     socket.expect_echo("12345").await;
     socket.close(1000).await;
     proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+    assert_eq!(proxy.counts().finished, BTreeMap::from([("1xx", 1)]));
     drop(client);
     proxy.stop().await;
     let log = std::fs::read_to_string(file.path()).unwrap();
