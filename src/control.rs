@@ -244,7 +244,9 @@ impl Control {
         let endpoints = snapshot.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
         let cold = endpoints.filter(|endpoint| !endpoint.is_warm());
         let cold: Vec<_> = cold.map(|endpoint| endpoint.target.endpoint.to_string()).collect();
-        self.is_warm.store(cold.is_empty(), Ordering::Release);
+        if cold.is_empty() {
+            self.is_warm.store(true, Ordering::Release);
+        }
         cold
     }
 

@@ -18,6 +18,7 @@ pub(crate) fn pause_behind(attempts: u32) -> Duration {
     if attempts < 2 { Duration::ZERO } else { PAUSE * 2u32.pow(attempts - 2) }
 }
 
+/// Waits, with the client's timer disarmed. Cancel safe.
 pub(crate) async fn rest(client: &Client, pause: Duration) {
     if !pause.is_zero() {
         // Not for the timer to interrupt, be it the request's end: what follows arms it again, and tells.

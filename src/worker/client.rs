@@ -365,6 +365,11 @@ impl Client {
         }
     }
 
+    /// The socket does not take all that is to be written.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.is_writing.get()
+    }
+
     /// The socket has taken all that hyper held.
     pub(crate) fn flushed(&self) {
         if self.is_writing.replace(false) && matches!(self.phase.get(), ClientPhase::Idle { .. }) {

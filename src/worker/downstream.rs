@@ -158,6 +158,11 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Held {
                 return Held::Nothing;
             }
             Ok(Spoken::Nothing) => return Held::Parked(io.socket),
+            // In whatever protocol it were answered, it might not be understood.
+            Ok(Spoken::Unexpected) => {
+                tell_fault(&client, DownstreamFault::MalformedHead);
+                return Held::Nothing;
+            }
             Ok(Spoken::Late) => {
                 late_head(&client, &mut io.socket);
                 return Held::Nothing;
@@ -310,8 +315,10 @@ fn head_fault(client: &Client, error: &hyper::Error) {
 /// A part of a head has come, and the rest has not.
 fn late_head(client: &Client, socket: &mut ClientSocket) {
     tell_fault(client, DownstreamFault::HeadTimeout);
-    // One try: a client that is slow to write may be slow to read.
-    socket.write_some(HEAD_TIMEOUT_ANSWER);
+    if socket.is_http2_agreed() != Some(true) {
+        // One try: a client that is slow to write may be slow to read.
+        socket.write_some(HEAD_TIMEOUT_ANSWER);
+    }
 }
 
 fn tell_fault(client: &Client, fault: DownstreamFault) {

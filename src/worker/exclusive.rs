@@ -286,7 +286,7 @@ impl ExclusivePermit {
         &mut self,
         request: http::Request<UploadBody>,
     ) -> Result<Result<http::Response<Incoming>, UpstreamFault>, Box<http::Request<UploadBody>>> {
-        self.lease.set_clean(false);
+        self.lease.begins();
         self.upload = Some(request.body().state());
         match self.lease.sender.try_send_request(request).await {
             Ok(response) => Ok(Ok(response)),
@@ -300,7 +300,7 @@ impl ExclusivePermit {
     /// The answer has been read to its end.
     pub(crate) fn complete(&self) {
         // A service that has not had all of the request still waits for the rest.
-        self.lease.set_clean(self.upload.as_ref().is_none_or(|upload| upload.is_ended()));
+        self.lease.answered(self.upload.as_ref().is_none_or(|upload| upload.is_ended()));
     }
 
     pub(crate) fn connection_id(&self) -> u64 {

@@ -144,11 +144,11 @@ async fn walk(client: &Rc<Client>, request: Request<ClientBody>, exchange: &mut 
     }
 }
 
-/// What a head of HTTP/2 counts for, as its client counts it (RFC 9113 §6.5.2), but for the names of pseudo-fields.
+/// What a head of HTTP/2 counts for, as its client counts it (RFC 9113 §6.5.2), but for the fixed part of pseudo-fields.
 fn head_bytes(parts: &request::Parts) -> usize {
     let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
     let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    fields + path
+    fields + path + parts.uri.authority().map_or(0, |authority| authority.as_str().len())
 }
 
 /// The further tries that the route lets the request have, as long as there is time.

@@ -1,7 +1,7 @@
 //! HTTP/2 frames on their way to h2, without those that say nothing.
 //!
 //! h2 ends a connection, and every stream on it, at the 101st empty DATA frame of its life. Such a frame says nothing
-//! unless it ends its stream, so it is taken out before h2 sees it.
+//! unless it ends its stream, so it is taken out before h2 sees it. (Not one that is padded: its bytes count for the windows.)
 //!
 //! Knows of frames only where they begin. RFC 9113 §4.1, §6.1.
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::dial::Target;
@@ -94,8 +95,30 @@ pub(crate) struct Http1Connection {
     pub(crate) sender: http1::SendRequest<UploadBody>,
     /// No exchange is unfinished on it.
     is_clean: AtomicBool,
+    /// The answer has come whole, before all of the request had gone.
+    is_answered: AtomicBool,
     first_bytes: FirstBytes,
     driver: AbortHandle,
+}
+
+impl Drop for Http1Connection {
+    fn drop(&mut self) {
+        if self.is_clean.load(Ordering::Relaxed) {
+            return;
+        }
+        // Left alone, hyper would wait for the rest of an unfinished request, for as long as its client keeps that back. A
+        // client that still sends it is to see the answer, and not a connection that nobody reads any more.
+        let driver = self.driver.clone();
+        match Handle::try_current() {
+            Ok(runtime) if self.is_answered.load(Ordering::Relaxed) => {
+                runtime.spawn(async move {
+                    tokio::time::sleep(LINGER).await;
+                    driver.abort();
+                });
+            }
+            _ => driver.abort(),
+        }
+    }
 }
 
 /// An HTTP/1.1 connection that nobody drives yet.
@@ -112,17 +135,9 @@ impl Undriven {
             id: super::mux::next_connection_id(),
             sender,
             is_clean: AtomicBool::new(true),
+            is_answered: AtomicBool::new(false),
             first_bytes,
             driver,
-        }
-    }
-}
-
-impl Drop for Http1Connection {
-    fn drop(&mut self) {
-        // Left alone, hyper would wait for the rest of an unfinished request, for as long as its client keeps that back.
-        if !self.is_clean.load(Ordering::Relaxed) {
-            self.driver.abort();
         }
     }
 }
@@ -152,9 +167,16 @@ impl Http1Connection {
         Ok((Undriven { sender, first_bytes }, driver))
     }
 
-    /// Says whether an exchange is unfinished on it.
-    pub(crate) fn set_clean(&self, is_clean: bool) {
-        self.is_clean.store(is_clean, Ordering::Relaxed);
+    /// An exchange begins on it.
+    pub(crate) fn begins(&self) {
+        self.is_clean.store(false, Ordering::Relaxed);
+        self.is_answered.store(false, Ordering::Relaxed);
+    }
+
+    /// The answer has come whole. Another exchange may follow if the request `is_sent` whole, too.
+    pub(crate) fn answered(&self, is_sent: bool) {
+        self.is_answered.store(true, Ordering::Relaxed);
+        self.is_clean.store(is_sent, Ordering::Relaxed);
     }
 
     /// Whether the service began with the SETTINGS of an HTTP/2 connection. It then has read no request: what it takes
@@ -372,6 +394,8 @@ impl Body for UploadBody {
     }
 }
 
+/// So long the rest of a request may still come whose answer is complete.
+const LINGER: Duration = Duration::from_secs(1);
 /// A connection that holds on to a request body for longer keeps it.
 const END_TIMEOUT: Duration = Duration::from_millis(100);
 /// Response heads larger than this are refused.

@@ -24,7 +24,7 @@ use super::local::{Load, Local};
 use super::peer::Peer;
 use super::proxy_protocol::introduce;
 use super::transport::{Accepted, Transport};
-use crate::config::ProxyProtocol;
+use crate::config::{ListenAddress, ProxyProtocol};
 
 /// A socket of this worker, and what it accepts for.
 pub(crate) struct Accepting {
@@ -98,6 +98,12 @@ pub(crate) async fn accept(local: Rc<Local>, accepting: Rc<Accepting>, socket: L
     // Asked directly, because the runtime may not have heard of the latest ones yet.
     let Ok(socket) = socket.into_socket() else { return };
     let listener = accepting.listener();
+    if let ListenAddress::Unix(path) = &listener.address
+        && path.exists()
+    {
+        // One queue is for all who listen at a path, and another listener of ours has taken this one over.
+        return;
+    }
     while let Some(permit) = listener.try_connect() {
         let Ok((transport, peer)) = socket.accept() else { return };
         admit(&local, &listener, transport, peer, permit);

@@ -47,7 +47,8 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(crate) fn new(switched: Switched, exchange: Box<Exchange>) -> Self {
+    pub(crate) fn new(switched: Switched, mut exchange: Box<Exchange>) -> Self {
+        exchange.is_tunnel = true;
         Self { switched, exchange }
     }
 
@@ -56,7 +57,6 @@ impl Tunnel {
         let Self { switched: Switched { service, is_websocket, idle }, mut exchange } = self;
         client.tunnel_began(idle);
         exchange.phase = Phase::Tunnel;
-        exchange.is_tunnel = true;
         let received_bytes: Arc<AtomicU64> = Arc::default();
         exchange.received_bytes = Some(received_bytes.clone());
         let mut running = Running {
@@ -258,7 +258,7 @@ impl Running {
                     if frames.is_between() {
                         self.service.taken(self.down.chunk.len());
                         self.down.chunk = Bytes::from_static(GOING_AWAY);
-                        let time = self.client.local.drain_timeout() / 2;
+                        let time = self.client.local.drain_timeout() / 4;
                         self.farewell = Farewell::Said(Box::pin(sleep(time)));
                         GOING_AWAY.len()
                     } else {

@@ -114,7 +114,10 @@ impl Driver {
                 self.arm();
             }
             let is_over = match waits_for {
-                WaitsFor::Delivery => self.client.is_out_of_time(Some(self.client.listener.settings.idle_timeout)),
+                // What the socket would take is held back by the client's windows: answers to its PINGs are no progress.
+                WaitsFor::Delivery if self.client.is_writing() => {
+                    self.client.is_out_of_time(Some(self.client.listener.settings.idle_timeout))
+                }
                 _ => self.client.is_expired(),
             };
             if !is_over {
@@ -281,7 +284,7 @@ impl Drop for OpenStream {
 }
 
 /// Heads up to so many times the limit come to us, and are answered and told of as others are; h2 answers larger ones by
-/// itself.
+/// itself. It is what our SETTINGS allow, and what trailers may have.
 const HEAD_MARGIN: usize = 2;
 /// Of a request body on its way: what the service has not taken, for each stream.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;

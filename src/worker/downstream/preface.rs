@@ -22,12 +22,14 @@ pub(super) enum Spoken {
     Nothing,
     /// A beginning that could be either, and no more of it within the time for a head.
     Late,
+    /// Not what was agreed on over TLS.
+    Unexpected,
 }
 
 /// Reads until it is known.
 ///
 /// # Errors
-/// The socket's; `InvalidData` for HTTP/1.1 where HTTP/2 was agreed on.
+/// The socket's.
 pub(super) async fn detect(client: &Client, io: &mut ClientIo) -> io::Result<Spoken> {
     let mut seen = BytesMut::new();
     let is_http2_agreed = io.socket.is_http2_agreed();
@@ -46,23 +48,18 @@ pub(super) async fn detect(client: &Client, io: &mut ClientIo) -> io::Result<Spo
             seen.extend_from_slice(read.filled());
             let length = seen.len().min(PREFACE.len());
             if seen[..length] != PREFACE[..length] || read.filled().is_empty() {
-                let is_broken = is_http2_agreed == Some(true) && !read.filled().is_empty();
+                let is_unexpected = is_http2_agreed == Some(true) && !read.filled().is_empty();
                 let seen = seen.split().freeze();
-                return Poll::Ready(if is_broken { Err(disagreement()) } else { Ok(Spoken::Http1(seen)) });
+                return Poll::Ready(Ok(if is_unexpected { Spoken::Unexpected } else { Spoken::Http1(seen) }));
             }
             if length == PREFACE.len() {
+                let is_unexpected = is_http2_agreed == Some(false);
                 let seen = seen.split().freeze();
-                // Not agreed on: as a request it is malformed.
-                let is_request = is_http2_agreed == Some(false);
-                return Poll::Ready(Ok(if is_request { Spoken::Http1(seen) } else { Spoken::Http2(seen) }));
+                return Poll::Ready(Ok(if is_unexpected { Spoken::Unexpected } else { Spoken::Http2(seen) }));
             }
         }
     })
     .await
-}
-
-fn disagreement() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "HTTP/2 was agreed on, and HTTP/1.1 was sent")
 }
 
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

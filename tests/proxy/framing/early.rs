@@ -153,6 +153,28 @@ async fn a_connection_whose_request_is_not_through_is_not_given_to_another_one()
     }
 }
 
+#[tokio::test]
+async fn a_client_that_goes_on_sending_behind_an_early_answer_keeps_its_connection() {
+    let service = origin::raw_h1().await;
+    let proxy = proxy::on_one_worker(&format!("upstream: http1://{service}"));
+    let mut connection = service.accept().await;
+    let mut client = client::h1(proxy.address()).await;
+    client.start(&Request::post("/").body(()).unwrap(), true).await.unwrap();
+    client.send_chunk(b"first").await.unwrap();
+    connection.expect_head().await;
+    connection.send("HTTP/1.1 413 Content Too Large\r\ncontent-length: 5\r\n\r\nearly").await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(413));
+    assert_eq!(client.body().await.unwrap(), "early");
+    client.send_chunk(b"last").await.unwrap();
+    client.end_chunks().await.unwrap();
+    client.start(&Request::get("/next").body(()).unwrap(), false).await.unwrap();
+    let mut connection = service.accept().await;
+    assert_eq!(connection.expect_head().await.start, "GET /next HTTP/1.1");
+    connection.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(204));
+    assert!(proxy.faults().is_empty(), "{:?}", proxy.faults());
+}
+
 const LISTENERS: &str = "listeners: [{ address: 127.0.0.1:0 }]\n";
 /// How long a request waits for a service that is away.
 const PATIENCE: &str = "pool: { pending_timeout: 100ms }";

@@ -55,7 +55,7 @@ async fn what_was_agreed_on_is_what_may_be_spoken() {
         client.send(PREFACE).await;
         client.expect_close().await;
     }
-    assert_eq!(serving.proxy.faults(), BTreeMap::from([("malformed_head", 2)]));
+    assert_eq!(serving.proxy.faults(), BTreeMap::from([("malformed_head", 3)]));
 }
 
 #[tokio::test]
