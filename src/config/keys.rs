@@ -314,7 +314,7 @@ section! { AccessKeys {
     preset format: AccessLogFormat = Word(ACCESS_FORMAT), "json",
         "json for collectors, text for eyes.";
     preset output: AccessLogOutput = OUTPUT, "stdout",
-        "stdout, stderr, or the path of a file.";
+        "stdout, stderr, or the path of a file, with a slash in it: ./access.log.";
 } }
 
 section! { RuntimeKeys {

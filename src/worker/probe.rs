@@ -104,7 +104,9 @@ fn why(target: &Target, failure: &DialFailure) -> String {
         UpstreamFault::ConnectRefused => "nobody accepts connections there: is the service running?".to_owned(),
         UpstreamFault::ConnectTimeout => format!("not connected {limit}"),
         UpstreamFault::ConnectionLost => "it closed the connection before it sent its SETTINGS".to_owned(),
-        UpstreamFault::MalformedResponse => "it answered the HTTP/2 preface with something else".to_owned(),
+        UpstreamFault::MalformedResponse => {
+            "it answered the HTTP/2 preface with something else: if it speaks HTTP/1.1, write http1://".to_owned()
+        }
         fault => Fault::from(fault).reason().replace('_', " "),
     }
 }

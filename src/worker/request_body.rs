@@ -10,12 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::expectation::{Asking, Expectation};
 use crate::error::DownstreamFault;
@@ -44,7 +47,7 @@ pub(crate) struct RequestBody {
 /// What a client sends behind a head.
 pub(crate) enum ClientBody {
     Http1(Incoming),
-    Http2(RecvStream, SizeHint),
+    Http2(StreamBody),
     /// A head for another protocol: what follows is not its body.
     None,
 }
@@ -57,7 +60,7 @@ impl ClientBody {
             Some(length) => SizeHint::with_exact(length),
             None => SizeHint::default(),
         };
-        Self::Http2(stream, hint)
+        Self::Http2(StreamBody { stream: Some(stream), hint })
     }
 }
 
@@ -68,28 +71,7 @@ impl Body for ClientBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|_| Broken),
-            Self::Http2(stream, hint) => loop {
-                let frame = match ready!(stream.poll_data(cx)) {
-                    Some(Ok(data)) => {
-                        // Asked for only when the last piece has gone on, so the window follows who takes it. Fails for a
-                        // stream that is gone, which the next poll tells.
-                        _ = stream.flow_control().release_capacity(data.len());
-                        if data.is_empty() && !stream.is_end_stream() {
-                            continue;
-                        }
-                        if let Some(left) = hint.exact() {
-                            *hint = SizeHint::with_exact(left.saturating_sub(data.len() as u64));
-                        }
-                        Some(Ok(Frame::data(data)))
-                    }
-                    Some(Err(_)) => Some(Err(Broken)),
-                    None => ready!(stream.poll_trailers(cx))
-                        .map(|fields| fields.map(Frame::trailers))
-                        .map_err(|_| Broken)
-                        .transpose(),
-                };
-                return Poll::Ready(frame);
-            },
+            Self::Http2(body) => body.poll_frame(cx),
             Self::None => Poll::Ready(None),
         }
     }
@@ -97,7 +79,7 @@ impl Body for ClientBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(incoming) => incoming.is_end_stream(),
-            Self::Http2(stream, _) => stream.is_end_stream(),
+            Self::Http2(body) => body.stream.as_ref().is_none_or(RecvStream::is_end_stream),
             Self::None => true,
         }
     }
@@ -105,9 +87,60 @@ impl Body for ClientBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(incoming) => incoming.size_hint(),
-            Self::Http2(_, hint) => *hint,
+            Self::Http2(body) => body.hint,
             Self::None => SizeHint::with_exact(0),
         }
+    }
+}
+
+/// What comes on a stream.
+///
+/// Many a client looks at its answer only when it has sent all, and takes a reset before that for a failure, `NO_ERROR` or
+/// not. So the rest of a body that nobody wants any more is still taken for a while.
+pub(crate) struct StreamBody {
+    /// Taken by the drop alone.
+    stream: Option<RecvStream>,
+    hint: SizeHint,
+}
+
+impl StreamBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        loop {
+            let frame = match ready!(stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Asked for only when the last piece has gone on, so the window follows who takes it. Fails for a
+                    // stream that is gone, which the next poll tells.
+                    _ = stream.flow_control().release_capacity(data.len());
+                    if data.is_empty() && !stream.is_end_stream() {
+                        continue;
+                    }
+                    if let Some(left) = self.hint.exact() {
+                        self.hint = SizeHint::with_exact(left.saturating_sub(data.len() as u64));
+                    }
+                    Some(Ok(Frame::data(data)))
+                }
+                Some(Err(_)) => Some(Err(Broken)),
+                None => ready!(stream.poll_trailers(cx))
+                    .map(|fields| fields.map(Frame::trailers))
+                    .map_err(|_| Broken)
+                    .transpose(),
+            };
+            return Poll::Ready(frame);
+        }
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        let Some(mut stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) else { return };
+        // At the end of a worker nothing is waited for.
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(timeout(LINGER, async move {
+            while let Some(Ok(data)) = stream.data().await {
+                _ = stream.flow_control().release_capacity(data.len());
+            }
+        }));
     }
 }
 
@@ -299,6 +332,8 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 const PIECES_MAX: usize = 1024;
 /// Above it, the bodies that come are sent once until others are through.
 const WORKER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// So long a client may go on sending what nobody wants.
+const LINGER: Duration = Duration::from_secs(1);
 /// hyper reads at least 8 KiB at a time.
 const SHARED_BYTES_MIN: usize = 2 * 1024;
 

@@ -43,7 +43,7 @@ impl UnixBinding {
         let _lock = locked(path.parent().unwrap_or(path))?;
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is there, which is no socket"));
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, OTHER_FILE));
             }
             Ok(_) if is_answering(path)? => return Err(io::ErrorKind::AddrInUse.into()),
             Ok(_) => fs::remove_file(path)?,
@@ -75,7 +75,10 @@ impl Drop for UnixBinding {
 /// The lock of a folder, as long as the file lives. None of us holds it for longer than a moment; whoever else has locked
 /// the folder for longer does not keep us from serving.
 fn locked(folder: &Path) -> io::Result<File> {
-    let folder = File::open(folder)?;
+    let folder = File::open(folder).map_err(|error| {
+        let what = format!("its folder {}: {error}; make it first", folder.display());
+        if error.kind() == io::ErrorKind::NotFound { io::Error::new(error.kind(), what) } else { error }
+    })?;
     let end = Instant::now() + LOCK_TIMEOUT;
     while let Err(TryLockError::WouldBlock) = folder.try_lock()
         && Instant::now() < end
@@ -113,6 +116,7 @@ fn is_answering(path: &Path) -> io::Result<bool> {
     }
 }
 
+const OTHER_FILE: &str = "another file is there, which is no socket: remove it, or write another path";
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_POLL: Duration = Duration::from_millis(1);
 
@@ -177,10 +181,13 @@ mod tests {
         let path = folder.path().join("s");
         fs::write(&path, "precious").unwrap();
         let said = refusal(&path);
-        assert!(said.ends_with("another file is there, which is no socket"), "{said}");
+        assert!(
+            said.ends_with("another file is there, which is no socket: remove it, or write another path"),
+            "{said}"
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         let said = refusal(&folder.path().join("none/s"));
-        assert!(said.contains("cannot listen on unix:/"), "{said}");
+        assert!(said.contains("cannot listen on unix:/") && said.ends_with("; make it first"), "{said}");
     }
 
     #[test]

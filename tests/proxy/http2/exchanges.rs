@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use crate::harness::origin::behaviour::pattern;
-use crate::harness::scripted::frame::OPEN;
+use crate::harness::scripted::Frame;
+use crate::harness::scripted::frame::{END_STREAM, OPEN};
 use crate::harness::{client, origin, proxy, scripted};
 
 #[tokio::test]
@@ -136,6 +137,30 @@ async fn an_early_answer_comes_whole_and_stops_the_upload() {
         assert_eq!(client.get("/status/200").await.status(), 200);
         assert_eq!(proxy.counts().downstream_connections, 1);
     }
+}
+
+/// As curl does, to which a reset before it has sent all is a failure.
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_gets_a_refusal_and_no_reset() {
+    let origin = origin::h2().start();
+    let proxy = proxy::with(&format!(
+        "listeners: [{{ address: 127.0.0.1:0, limits: {{ body_bytes: 10KiB }} }}]\n\
+         upstreams: {{ up: {{ endpoints: [\"h2c://{origin}\"] }} }}"
+    ));
+    let mut peer = client::frames(proxy.address()).await;
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/upload")];
+    peer.fields(1, &[&head[..], &[("content-length", "20000")]].concat(), OPEN).await;
+    assert_eq!(peer.expect_headers().await.field(":status"), "413");
+    assert!(peer.expect_body(1).await.starts_with(b"413 "));
+    peer.data(1, vec![b'x'; 10_000], OPEN).await;
+    peer.data(1, vec![b'x'; 10_000], END_STREAM).await;
+    let frames = peer.gather().await;
+    assert!(!frames.iter().any(|frame| matches!(frame, Frame::Reset { .. })), "{frames:?}");
+    // Who does not stop is stopped.
+    peer.fields(3, &head, OPEN).await;
+    peer.data(3, vec![b'x'; 11_000], OPEN).await;
+    assert_eq!(peer.expect_headers().await.field(":status"), "413");
+    assert_eq!(peer.expect_rst(3).await, h2::Reason::NO_ERROR);
 }
 
 #[tokio::test]

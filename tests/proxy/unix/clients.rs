@@ -106,13 +106,7 @@ async fn all_unix_clients_are_one_when_clients_take_turns() {
         clients.push(client);
         proxy.wait_for(|counts| counts.streams == 1 && counts.pending == at as i64).await;
     }
-    let mut order = Vec::new();
-    for _ in 0..clients.len() {
-        let head = peer.expect_headers().await;
-        order.push(head.field(":path").to_owned());
-        peer.answer(&head, 200, "").await;
-    }
-    assert_eq!(order, ["/running", "/u1", "/tcp", "/u2"]);
+    assert_eq!(peer.answer_in_turn(clients.len()).await, ["/running", "/u1", "/tcp", "/u2"]);
 }
 
 #[tokio::test]

@@ -129,6 +129,17 @@ impl Peer {
         self.data(request.stream, body, END_STREAM).await;
     }
 
+    /// Answers so many requests, one after the other; their paths in the order in which they have come.
+    pub async fn answer_in_turn(&mut self, count: usize) -> Vec<String> {
+        let mut paths = Vec::new();
+        for _ in 0..count {
+            let request = self.expect_headers().await;
+            self.answer(&request, 200, "").await;
+            paths.push(request.field(":path").to_owned());
+        }
+        paths
+    }
+
     /// Answers every request whose body does not matter, for as long as the connection lasts.
     pub fn answer_all(mut self, body: &'static str) -> JoinHandle<()> {
         tokio::spawn(async move {
