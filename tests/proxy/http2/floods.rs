@@ -2,6 +2,8 @@
 
 use h2::Reason;
 
+use crate::harness::client::h2::Broken;
+use crate::harness::origin::exchange::Exchange;
 use crate::harness::scripted::Frame;
 use crate::harness::scripted::frame::{CONTINUATION, END_STREAM, HEADERS, OPEN, PING, SETTINGS, encode, encode_fields};
 use crate::harness::{client, origin, proxy};
@@ -56,14 +58,23 @@ async fn a_client_whose_requests_are_mostly_answered_may_give_up_many() {
 
 #[tokio::test]
 async fn answers_that_a_service_cuts_are_not_held_against_the_client() {
-    let origin = origin::h2().start();
+    let origin = origin::h2().handler(|mut exchange: Exchange| async move {
+        exchange.start(exchange.response(200))?;
+        exchange.send("part").await?;
+        // When the client has the head.
+        exchange.chunk().await?;
+        exchange.reset(Reason::INTERNAL_ERROR)
+    });
+    let origin = origin.start();
     let proxy = proxy::with(&format!("upstream: h2c://{origin}"));
     let client = client::h2(proxy.address()).await;
     for _ in 0..700 {
-        let mut stream = client.open(client.request("/reset-body/5").body(()).unwrap(), true).await.unwrap();
-        if stream.head().await.unwrap().status() == 200 {
-            while stream.part().await.unwrap().is_some() {}
-        }
+        let request = client.request("/").method("POST").body(()).unwrap();
+        let mut stream = client.open(request, false).await.unwrap();
+        assert_eq!(stream.head().await.unwrap().status(), 200);
+        assert_eq!(stream.part().await.unwrap().unwrap(), "part");
+        stream.upload("cut".into(), false).await.unwrap();
+        assert_eq!(stream.part().await, Err(Broken { code: Some(Reason::INTERNAL_ERROR) }));
     }
     assert!(!client.has_ended());
 }

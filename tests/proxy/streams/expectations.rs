@@ -1,5 +1,7 @@
 //! `Expect: 100-continue` from the client to the service, and the service's word back.
 
+use std::time::Duration;
+
 use h2::Reason;
 use http::Request;
 
@@ -270,6 +272,8 @@ async fn an_http2_client_is_told_at_once_what_an_http1_service_says() {
     stream.interim(100).await;
     stream.upload("hello".into(), true).await.unwrap();
     assert_eq!(connection.expect_body(&head).await, "hello");
+    // There must be time left.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     connection.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert_eq!(stream.head().await.unwrap().status(), 204);
 }
