@@ -31,6 +31,11 @@ async fn opened_by_each(proxy: &Proxy) -> [WebSocket; 2] {
     [websocket::open(proxy.address(), "/").await, websocket::open_on(&client, "/").await]
 }
 
+/// Waits until there is no tunnel any more.
+async fn over(proxy: &Proxy) {
+    proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+}
+
 /// A client that has asked, and the connection on which the service was asked.
 async fn asked_in_http1(request: &Request<()>) -> (Proxy, Client, RawConnection) {
     let service = origin::raw_h1().await;
@@ -70,7 +75,7 @@ async fn a_websocket_has_a_connection_of_its_own_where_the_service_speaks_http1(
         let mut socket = websocket::open(proxy.address(), "/").await;
         socket.expect_echo("hello").await;
         socket.close(4321).await;
-        proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+        over(&proxy).await;
     }
 }
 
@@ -144,7 +149,7 @@ async fn two_hundred_websockets_share_two_connections() {
         within("closed WebSocket", closed).await.unwrap();
     }
     origin.wait_for(|log| log.requests_in_flight() == 0).await;
-    proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+    over(&proxy).await;
     assert_eq!(proxy.faults().len(), 0, "{:?}", proxy.faults());
 }
 

@@ -11,7 +11,7 @@ use h2::ext::Protocol;
 use http::Request;
 use trunkline::control::Ending;
 
-use super::{before, echoing};
+use super::{before, echoing, over};
 use crate::harness::client::H2Client;
 use crate::harness::client::h2::{Broken, Stream};
 use crate::harness::origin::raw_h1::RawConnection;
@@ -65,10 +65,6 @@ async fn opened(settings: &str) -> Tunnel {
 }
 
 impl Tunnel {
-    async fn over(&self) {
-        self.proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
-    }
-
     /// The client's other streams go on.
     async fn expect_request_beside(&mut self) {
         let mut other = self.client.open(self.client.request("/").body(()).unwrap(), true).await.unwrap();
@@ -214,7 +210,7 @@ async fn each_direction_ends_on_its_own() {
     tunnel.peer.data(tunnel.id, "last", END_STREAM).await;
     assert_eq!(tunnel.stream.part().await.unwrap().unwrap(), "last");
     assert_eq!(tunnel.stream.part().await, Ok(None));
-    tunnel.over().await;
+    over(&tunnel.proxy).await;
 
     let mut tunnel = opened("").await;
     tunnel.peer.data(tunnel.id, "down", END_STREAM).await;
@@ -222,7 +218,7 @@ async fn each_direction_ends_on_its_own() {
     assert_eq!(tunnel.stream.part().await, Ok(None));
     tunnel.stream.upload("up".into(), true).await.unwrap();
     assert_eq!(tunnel.peer.expect_body(tunnel.id).await, "up");
-    tunnel.over().await;
+    over(&tunnel.proxy).await;
     assert_eq!(tunnel.proxy.faults(), BTreeMap::new());
 }
 
@@ -247,7 +243,7 @@ async fn a_client_that_is_gone_ends_all_its_tunnels() {
     drop((client, stream));
     assert_eq!(peer.expect_rst(id).await, Reason::CANCEL);
     proxy.expect_fault("client_gone").await;
-    proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+    over(&proxy).await;
 }
 
 #[tokio::test]
@@ -302,7 +298,7 @@ async fn many_websockets_share_one_connection_on_either_side() {
     for socket in sockets {
         socket.close(1000).await;
     }
-    proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+    over(&proxy).await;
     assert_eq!(proxy.faults(), BTreeMap::new());
 }
 
@@ -337,7 +333,7 @@ async fn the_access_log_tells_what_was_asked_and_how_much_passed() {
     let mut socket = websocket::open_on(&client, "/chat").await;
     socket.expect_echo("12345").await;
     socket.close(1000).await;
-    proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+    over(&proxy).await;
     assert_eq!(proxy.counts().finished, BTreeMap::from([("1xx", 1)]));
     drop(client);
     proxy.stop().await;

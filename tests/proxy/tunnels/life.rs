@@ -8,7 +8,7 @@ use h2::Reason;
 use http::Request;
 use trunkline::control::Ending;
 
-use super::{asked_in_http1, echoing};
+use super::{asked_in_http1, echoing, over};
 use crate::harness::client::RawClient;
 use crate::harness::origin::exchange::Exchange;
 use crate::harness::proxy::Proxy;
@@ -37,10 +37,6 @@ async fn open_on(proxy: &Proxy, peer: &mut Peer) -> (RawClient, u32) {
     peer.headers(request.stream, 200, &[], OPEN).await;
     assert_eq!(client.head().await.unwrap().status(), Ok(101));
     (client.into_raw(), request.stream)
-}
-
-async fn over(proxy: &Proxy) {
-    proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
 }
 
 #[tokio::test]

@@ -2,8 +2,10 @@
 
 use http::Request;
 
-use super::asked_in_http1;
-use crate::harness::origin::raw_h1::RawConnection;
+use super::{asked_in_http1, over};
+use crate::harness::client::Client;
+use crate::harness::origin::raw_h1::{RawConnection, RawOrigin};
+use crate::harness::proxy::Proxy;
 use crate::harness::scripted::frame::ENABLE_CONNECT_PROTOCOL;
 use crate::harness::wire::Broken;
 use crate::harness::{client, origin, proxy, scripted};
@@ -11,6 +13,17 @@ use crate::harness::{client, origin, proxy, scripted};
 fn request(method: &str, protocol: &str) -> Request<()> {
     let request = Request::builder().method(method).uri("/exec").header("connection", "Upgrade");
     request.header("upgrade", protocol).body(()).unwrap()
+}
+
+/// Both ends of a tunnel.
+async fn switched(proxy: &Proxy, service: &RawOrigin) -> (Client, RawConnection) {
+    let mut client = client::h1(proxy.address()).await;
+    client.start(&request("GET", "x"), false).await.unwrap();
+    let mut connection = service.accept().await;
+    connection.expect_head().await;
+    connection.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n").await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(101));
+    (client, connection)
 }
 
 #[tokio::test]
@@ -33,7 +46,7 @@ async fn any_protocol_and_method_is_carried_and_what_comes_with_the_heads_too() 
     connection.send("last").await;
     connection.shutdown_write().await;
     assert_eq!(client.read_to_end().await.unwrap(), b"last");
-    proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+    over(&proxy).await;
     assert_eq!(proxy.faults().len(), 0);
 }
 
@@ -90,12 +103,7 @@ async fn connections_for_upgrades_from_before_a_reload_count() {
     };
     let proxy = proxy::with(&yaml(""));
     let _pooled = service.accept().await;
-    let mut first = client::h1(proxy.address()).await;
-    first.start(&request("GET", "x"), false).await.unwrap();
-    let mut connection = service.accept().await;
-    connection.expect_head().await;
-    connection.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n").await;
-    assert_eq!(first.head().await.unwrap().status(), Ok(101));
+    let _tunnel = switched(&proxy, &service).await;
     proxy.reload(&yaml("idle_timeout: 1m")).await.unwrap();
     let mut second = client::h1(proxy.address()).await;
     second.start(&request("GET", "x"), false).await.unwrap();
@@ -110,12 +118,7 @@ async fn connections_for_upgrades_are_bounded_and_take_no_place_of_the_pools() {
          pool: {{ max_connections: 1, max_tunnel_connections: 1 }} }} }}"
     ));
     let mut pooled = service.accept().await;
-    let mut first = client::h1(proxy.address()).await;
-    first.start(&request("GET", "x"), false).await.unwrap();
-    let mut connection = service.accept().await;
-    connection.expect_head().await;
-    connection.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n").await;
-    assert_eq!(first.head().await.unwrap().status(), Ok(101));
+    let tunnel = switched(&proxy, &service).await;
     let mut second = client::h1(proxy.address()).await;
     second.start(&request("GET", "x"), false).await.unwrap();
     let head = second.head().await.unwrap();
@@ -127,8 +130,8 @@ async fn connections_for_upgrades_are_bounded_and_take_no_place_of_the_pools() {
     pooled.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert_eq!(ordinary.head().await.unwrap().status(), Ok(204));
     // The place is free again when the tunnel is over.
-    drop((first, connection));
-    proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
+    drop(tunnel);
+    over(&proxy).await;
     let mut third = client::h1(proxy.address()).await;
     third.start(&request("GET", "x"), false).await.unwrap();
     assert_eq!(service.accept().await.expect_head().await.header("upgrade"), Some("x"));

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio_rustls::TlsConnector;
 use trunkline::control::Ending;
 
-use super::echoing;
+use super::{echoing, over};
 use crate::harness::client::RawClient;
 use crate::harness::origin::exchange::Exchange;
 use crate::harness::proxy::Proxy;
@@ -55,10 +55,6 @@ impl Serving {
         client.send([head.as_bytes(), more].concat()).await;
         client
     }
-
-    async fn over(&self) {
-        self.proxy.wait_for_metrics(|metrics| metrics.sum("trunkline_tunnels", &[]) == 0.0).await;
-    }
 }
 
 /// A tunnel to a scripted service: the stream that it is there.
@@ -89,7 +85,7 @@ async fn messages_of_every_length_and_the_close_code_pass_to_services_of_either_
             assert_eq!(socket.recv().await, frame, "{length} bytes by {upstream}");
         }
         socket.close(4321).await;
-        serving.over().await;
+        over(&serving.proxy).await;
         assert_eq!(serving.proxy.faults(), BTreeMap::new());
     }
 }
@@ -125,7 +121,7 @@ async fn the_clients_end_passes_and_the_service_goes_on() {
     peer.data(stream, "last", END_STREAM).await;
     assert_eq!(client.read_to_end().await.unwrap(), b"last");
     assert!(!client.is_cut());
-    serving.over().await;
+    over(&serving.proxy).await;
     assert_eq!(serving.proxy.faults(), BTreeMap::new());
 }
 
@@ -139,7 +135,7 @@ async fn the_services_end_passes_and_the_client_goes_on() {
     assert_eq!(peer.expect_data(stream).await, ("up".into(), false));
     client.shutdown_write().await;
     assert_eq!(peer.expect_body(stream).await, "");
-    serving.over().await;
+    over(&serving.proxy).await;
     assert_eq!(serving.proxy.faults(), BTreeMap::new());
 }
 
@@ -185,7 +181,7 @@ async fn a_client_that_reads_late_gets_all_that_came_before_the_close_frame_and_
     assert_eq!(socket.next().await, Ok(None));
     socket.send(&Frame::close(1000)).await;
     drop(socket);
-    serving.over().await;
+    over(&serving.proxy).await;
 }
 
 #[tokio::test]
