@@ -252,7 +252,7 @@ section! { PoolKeys {
 section! { PingKeys {
     preset interval: Option<Duration> = TimeLimit, "20s",
         "A connection with open streams on which nothing has come for so long is sent a PING; none to never ask.\n\
-         In one silence a third PING and those after it come 5m apart, as gRPC servers want it.";
+         Until a part of an answer comes, a third PING and those after it are 5m apart, as gRPC servers want it.";
     preset timeout: Duration = Time { min_ms: 1 }, "5s",
         "If nothing comes for so long after it either, the connection is given up: its requests are answered 504.";
 } }

@@ -20,6 +20,7 @@ use h2::client::{Connection, SendRequest};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -40,6 +41,8 @@ const RESPONSE_HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// Streams that may be reset and forgotten at once: clients that leave in a storm must not look like an attack of the peer.
 const RESET_STREAMS_MAX: usize = 10_000;
 
+/// After the first try to connect; doubled after each.
+const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// Between two tries at a Unix socket whose queue is full: the kernel does not tell when it no longer is.
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
@@ -90,7 +93,7 @@ impl Target {
     async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<TcpStream, UpstreamFault> {
         let mut last = UpstreamFault::DnsFailed;
         for address in addresses {
-            match TcpStream::connect(address).await {
+            match connect_insistently(address).await {
                 Ok(tcp) => {
                     // The h2 connection and hyper flush whole turns; the kernel must not hold them back.
                     tcp.set_nodelay(true).map_err(|_| UpstreamFault::ConnectionLost)?;
@@ -268,6 +271,22 @@ impl Target {
         let vigil = Vigil { pings, state: state.clone(), ping: self.ping.clone(), max_age: self.max_age };
         tokio::spawn(vigil.keep(driver, metrics.clone()));
         Ok(PooledLink(Link::new(handle, state)))
+    }
+}
+
+/// Connects by the first of several tries that is answered.
+///
+/// The kernel of a service whose queue is full drops what asks for a connection, and ours would ask again after a
+/// second only, when the connect timeout may have passed: a crowd of new WebSockets is enough for that.
+async fn connect_insistently(address: SocketAddr) -> io::Result<TcpStream> {
+    let mut tries = JoinSet::new();
+    let mut pause = CONNECT_PAUSE;
+    loop {
+        tries.spawn(TcpStream::connect(address));
+        tokio::select! {
+            Some(first) = tries.join_next() => return first.expect("a try neither panics nor is aborted"),
+            () = sleep(pause) => pause *= 2,
+        }
     }
 }
 

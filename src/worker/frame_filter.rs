@@ -12,12 +12,18 @@ use bytes::{Buf, BytesMut};
 pub(crate) struct FrameFilter {
     /// Bytes that may pass before the next frame's header.
     left_bytes: usize,
+    messages: u64,
 }
 
 impl FrameFilter {
     /// So many bytes come before the first frame.
     pub(crate) const fn behind(bytes: usize) -> Self {
-        Self { left_bytes: bytes }
+        Self { left_bytes: bytes, messages: 0 }
+    }
+
+    /// How many frames that belong to a message have begun to pass: HEADERS, and DATA that says something.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// How many bytes of `ahead` may pass at once, `room` at most; none while a frame's header is incomplete.
@@ -37,6 +43,7 @@ impl FrameFilter {
             let says_nothing = length == 0 && header[3] == DATA && header[4] & END_STREAM == 0;
             if !says_nothing {
                 self.left_bytes = HEADER_BYTES + length;
+                self.messages += u64::from(matches!(header[3], DATA | HEADERS));
             } else if passable == 0 {
                 ahead.advance(HEADER_BYTES);
             } else {
@@ -48,6 +55,7 @@ impl FrameFilter {
 
 const HEADER_BYTES: usize = 9;
 const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
 
 #[cfg(test)]
@@ -69,12 +77,13 @@ mod tests {
             room in 1usize..30,
         ) {
             let mut filter = FrameFilter::behind(3);
-            let (mut sent, mut wanted) = (b"PRI".to_vec(), b"PRI".to_vec());
+            let (mut sent, mut wanted, mut messages) = (b"PRI".to_vec(), b"PRI".to_vec(), 0);
             for (kind, flags, payload) in &frames {
                 let frame = frame(*kind, *flags, payload);
                 sent.extend(&frame);
                 if !(*kind == DATA && payload.is_empty() && flags & END_STREAM == 0) {
                     wanted.extend(&frame);
+                    messages += u64::from(*kind <= HEADERS);
                 }
             }
             let (mut ahead, mut passed) = (BytesMut::new(), Vec::new());
@@ -88,7 +97,7 @@ mod tests {
                     passed.extend(ahead.split_to(bytes));
                 }
             }
-            prop_assert_eq!(passed, wanted);
+            prop_assert_eq!((passed, filter.messages()), (wanted, messages));
         }
     }
 }

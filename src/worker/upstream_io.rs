@@ -52,6 +52,7 @@ struct Stream {
 pub(crate) struct Traffic {
     writes: AtomicU64,
     reads: AtomicU64,
+    messages: AtomicU64,
 }
 
 impl Traffic {
@@ -64,6 +65,11 @@ impl Traffic {
     /// The reads that something has come with.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Acquire)
+    }
+
+    /// The frames that have come with a part of an answer.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Acquire)
     }
 }
 
@@ -150,7 +156,11 @@ impl UpstreamIo {
     /// How many bytes of `ahead` may pass at once, `room` at most.
     fn passable_bytes(&mut self, room: usize) -> usize {
         match &mut self.filter {
-            Some(filter) => filter.passable_bytes(&mut self.ahead, room),
+            Some(filter) => {
+                let bytes = filter.passable_bytes(&mut self.ahead, room);
+                self.stream.traffic.messages.store(filter.messages(), Ordering::Release);
+                bytes
+            }
             None => self.ahead.len().min(room),
         }
     }

@@ -1,8 +1,9 @@
 //! The watch over one upstream connection: its age, and whether its peer is still there.
 //!
 //! While streams are open and nothing comes, the peer is sent a PING; if nothing comes after that either, the connection
-//! is given up, and its requests with it. gRPC servers end a connection for the third PING too many between two
-//! answers, and call any two within five minutes too many: so the third and those after it wait for so long.
+//! is given up, and its requests with it. gRPC servers end a connection for the third PING too many since they last sent
+//! a part of an answer, and call any two within five minutes too many: so the third and those after it wait for so long,
+//! whatever else comes.
 //!
 //! A connection that has reached its age takes no new streams and finishes its own.
 //!
@@ -35,8 +36,15 @@ struct Silence {
     since: Instant,
     /// The connection's reads, which a silence leaves as they are.
     reads: u64,
-    /// PINGs that were answered, and by nothing else.
-    pings: u32,
+}
+
+/// The PINGs since a part of an answer has come.
+#[derive(Default)]
+struct Asked {
+    /// The parts of answers that had come by then.
+    messages: u64,
+    times: u32,
+    last: Option<Instant>,
 }
 
 impl Vigil {
@@ -63,23 +71,31 @@ impl Vigil {
         let Some(interval) = self.ping.interval else { return std::future::pending().await };
         // Fine enough that the interval is met to a fifth.
         let step = (interval / 5).max(Duration::from_millis(1));
-        let mut silence = self.silence();
+        let (mut silence, mut asked) = (self.silence(), Asked::default());
         loop {
             sleep(step).await;
             if self.state.in_flight() == 0 || self.state.traffic.reads() != silence.reads {
                 silence = self.silence();
-            } else if silence.since.elapsed() >= patience(interval, silence.pings) {
+                continue;
+            }
+            let messages = self.state.traffic.messages();
+            if messages != asked.messages {
+                asked = Asked { messages, ..Asked::default() };
+            }
+            if silence.since.elapsed() >= interval && asked.bears_another() {
+                asked.add_now();
                 if !self.is_answered(silence.reads).await {
                     return;
                 }
-                // Only the PING's answer has come, or something with it that will be followed by more.
-                silence = Silence { pings: silence.pings + 1, ..self.silence() };
+                // What came before the PING's answer may have been sent before the PING came, and forgives it nothing.
+                asked.messages = self.state.traffic.messages();
+                silence = self.silence();
             }
         }
     }
 
     fn silence(&self) -> Silence {
-        Silence { since: Instant::now(), reads: self.state.traffic.reads(), pings: 0 }
+        Silence { since: Instant::now(), reads: self.state.traffic.reads() }
     }
 
     /// Sends a PING; whether anything comes within the timeout.
@@ -91,9 +107,16 @@ impl Vigil {
     }
 }
 
-/// How long a silence may last until the next PING, after so many in it.
-fn patience(interval: Duration, pings: u32) -> Duration {
-    if pings < PINGS_AT_INTERVAL { interval } else { interval.max(POLITE_INTERVAL) }
+impl Asked {
+    /// Whether no gRPC server minds one more now.
+    fn bears_another(&self) -> bool {
+        self.times < AT_INTERVAL || self.last.is_none_or(|last| last.elapsed() >= POLITE_INTERVAL)
+    }
+
+    fn add_now(&mut self) {
+        self.times += 1;
+        self.last = Some(Instant::now());
+    }
 }
 
 /// Lets no new stream on after `max_age`; never ends, because those that run are still watched.
@@ -107,7 +130,7 @@ async fn retire(state: Arc<LinkState>, max_age: Option<Duration>) {
     std::future::pending::<()>().await;
 }
 
-/// As many PINGs in one silence as no gRPC server minds.
-const PINGS_AT_INTERVAL: u32 = 2;
+/// As many PINGs between two parts of answers as no gRPC server minds.
+const AT_INTERVAL: u32 = 2;
 /// What gRPC servers want between two more.
 const POLITE_INTERVAL: Duration = Duration::from_secs(310);

@@ -141,6 +141,34 @@ async fn a_service_that_answers_pings_may_take_its_time() {
     assert_eq!(proxy.counts().faults, [].into());
 }
 
+/// gRPC servers count pings until they send a part of an answer again, whatever else they send, and whatever becomes of
+/// the requests.
+#[tokio::test]
+async fn two_pings_are_all_until_a_part_of_an_answer_comes() {
+    let service = scripted::service().await;
+    let proxy = before(&service, "interval: 20ms, timeout: 20s");
+    let mut peer = service.accept_with(&[]).await;
+    let client = get(&proxy, "/given-up").await;
+    let given_up = peer.expect_headers().await;
+    peer.expect_ping().await;
+    peer.expect_ping().await;
+    peer.window_update(0, 1).await;
+    peer.ping(*b"estimate").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(pings(&mut peer).await, 0, "frames of no stream forgive nothing");
+    drop(client);
+    peer.expect_rst(given_up.stream).await;
+    let mut client = get(&proxy, "/").await;
+    let request = peer.expect_headers().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(pings(&mut peer).await, 0, "another request forgives nothing");
+    peer.headers(request.stream, 200, &[], OPEN).await;
+    peer.expect_ping().await;
+    peer.data(request.stream, "late", END_STREAM).await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(200));
+    assert_eq!(client.body().await.unwrap(), "late");
+}
+
 #[tokio::test]
 async fn a_peer_that_sends_anything_at_all_is_alive() {
     let service = scripted::service().await;

@@ -89,6 +89,9 @@ impl Drop for Process {
         // their master otherwise.
         kill("KILL", &format!("-{}", self.child.id()));
         _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("{} has written:\n{}", self.name, self.text());
+        }
     }
 }
 

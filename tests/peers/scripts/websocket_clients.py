@@ -50,6 +50,7 @@ async def main(url, clients):
             seen = json.loads(await socket.recv())
             if seen == expected:
                 break
+            await asyncio.sleep(0.05)
     return {"echoed": sum(echoed), "closed_by_service": sum(codes), "closed_by_client": sum(seen.values()),
             "client_codes_arrived": seen == expected}
 

@@ -1,11 +1,15 @@
 //! Waiting for a place, for a connection, for an answer, and for all of it together.
 
+use std::time::Duration;
+
 use http::Request;
 
 use super::{SHORT, proxy_with};
 use crate::harness::origin::ReservedAddress;
 use crate::harness::origin::log::Ending;
 use crate::harness::proxy::Proxy;
+use crate::harness::scripted::Peer;
+use crate::harness::watched::within;
 use crate::harness::wire::{Broken, Response};
 use crate::harness::{client, origin};
 
@@ -191,6 +195,28 @@ async fn a_connection_that_is_not_taken_in_time_is_a_504() {
     proxy.expect_fault("connect_timeout").await;
 }
 
+/// The kernel itself asks again after a second only, on the same socket.
+#[tokio::test]
+async fn a_service_whose_queue_is_full_for_a_moment_is_asked_again() {
+    let black_hole = BlackHole::new().await;
+    let address = black_hole.address.address();
+    let upstream =
+        format!("endpoints: [h2c://{address}], timeouts: {{ connect: 20s }}, pool: {{ pending_timeout: 20s }}");
+    let proxy = proxy_with("", "", &upstream);
+    let mut client = client::h1(proxy.address()).await;
+    client.start(&Request::get("/").body(()).unwrap(), false).await.unwrap();
+    within("two tries to connect", async {
+        while unanswered_to(address.port()) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut peer = black_hole.hears_again().await;
+    let request = peer.expect_headers().await;
+    peer.answer(&request, 200, "late").await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(200));
+}
+
 #[tokio::test]
 async fn a_service_that_accepts_and_never_speaks_is_a_504() {
     let silent = crate::harness::scripted::service().await;
@@ -204,8 +230,8 @@ async fn a_service_that_accepts_and_never_speaks_is_a_504() {
 /// An address where connections hang: a listener that accepts none, with its queue filled up.
 struct BlackHole {
     address: ReservedAddress,
-    _listener: socket2::Socket,
-    _queued: Vec<tokio::net::TcpStream>,
+    listener: socket2::Socket,
+    queued: Vec<tokio::net::TcpStream>,
 }
 
 impl BlackHole {
@@ -218,8 +244,31 @@ impl BlackHole {
             queued.push(connected.unwrap());
             assert!(queued.len() < 100, "the queue is bounded");
         }
-        Self { address, _listener: listener, _queued: queued }
+        Self { address, listener, queued }
     }
+
+    /// Takes the next one behind those in the queue.
+    async fn hears_again(self) -> Peer {
+        self.listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(self.listener.into()).unwrap();
+        for _ in &self.queued {
+            listener.accept().await.unwrap();
+        }
+        let (stream, _) = within("a connection", listener.accept()).await.unwrap();
+        let mut peer = Peer::new(stream);
+        peer.expect_preface().await;
+        peer.settings(&[]).await;
+        peer
+    }
+}
+
+/// Sockets that have asked for a connection to this port of 127.0.0.1 and wait for the answer, as the kernel lists them
+/// (proc(5)).
+fn unanswered_to(port: u16) -> usize {
+    const SYN_SENT: &str = "02";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|columns| columns[2].ends_with(&format!(":{port:04X}")) && columns[3] == SYN_SENT).count()
 }
 
 /// Uploads for longer than the route gives the service for its answer.
