@@ -56,8 +56,9 @@ class Echo(stubs.EchoServicer):
 def wait(context):
     """Until the call is over, which only the caller or its deadline can bring about."""
     over = threading.Event()
-    context.add_callback(over.set)
-    over.wait()
+    # False: it is over already.
+    if context.add_callback(over.set):
+        over.wait()
     say(cancelled=True)
 
 
