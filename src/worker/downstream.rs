@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -180,7 +180,7 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Held {
             client.set_reusable(is_reusable_after(&request));
             let (client, tunnel) = (client.clone(), tunnel.clone());
             async move {
-                let mut answer = super::forward::forward(client, request.map(ClientBody::Http1)).await;
+                let mut answer = super::forward::forward(client, with_body(request)).await;
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                     tunnel.set(answer.body_mut().take_tunnel());
                 }
@@ -297,6 +297,12 @@ fn is_reusable_after(request: &Request<Incoming>) -> bool {
     let is_kept = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
     request.body().is_end_stream()
         || (request.version() == Version::HTTP_11 && request.headers().get_all(CONNECTION).iter().all(is_kept))
+}
+
+/// The request with what it says of its body.
+fn with_body(request: Request<Incoming>) -> Request<ClientBody> {
+    let is_unasked = !request.body().is_end_stream() && request.headers().contains_key(EXPECT);
+    request.map(|incoming| ClientBody::http1(incoming, is_unasked))
 }
 
 /// hyper has answered a head that it could not read; the record is made here.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -45,14 +46,23 @@ pub(crate) struct RequestBody {
 }
 
 /// What a client sends behind a head.
+///
+/// Many a client looks at its answer only when it has sent all. A connection that is closed before that, or a stream that is
+/// reset, `NO_ERROR` or not, is a failure to it, which may even destroy the answer on its way (RFC 9112 §9.6). So the rest of
+/// a body that nobody wants any more is still taken for a while.
 pub(crate) enum ClientBody {
-    Http1(Incoming),
+    Http1(MessageBody),
     Http2(StreamBody),
     /// A head for another protocol: what follows is not its body.
     None,
 }
 
 impl ClientBody {
+    /// `is_unasked` says whether the client waits to be asked for it.
+    pub(crate) fn http1(incoming: Incoming, is_unasked: bool) -> Self {
+        Self::Http1(MessageBody { incoming: Some(incoming), is_unasked })
+    }
+
     /// `length` is what the head says of it.
     pub(crate) fn http2(stream: RecvStream, length: Option<u64>) -> Self {
         let hint = match length {
@@ -70,7 +80,7 @@ impl Body for ClientBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
-            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|_| Broken),
+            Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => body.poll_frame(cx),
             Self::None => Poll::Ready(None),
         }
@@ -78,7 +88,7 @@ impl Body for ClientBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http1(body) => body.incoming.as_ref().is_none_or(Incoming::is_end_stream),
             Self::Http2(body) => body.stream.as_ref().is_none_or(RecvStream::is_end_stream),
             Self::None => true,
         }
@@ -86,17 +96,45 @@ impl Body for ClientBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http1(body) => body.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint),
             Self::Http2(body) => body.hint,
             Self::None => SizeHint::with_exact(0),
         }
     }
 }
 
+/// What comes behind a head of HTTP/1.1.
+pub(crate) struct MessageBody {
+    /// `None` behind its end.
+    incoming: Option<Incoming>,
+    /// The client waits to be asked for it; hyper asks as soon as it is polled.
+    is_unasked: bool,
+}
+
+impl MessageBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        self.is_unasked = false;
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        if frame.is_none() {
+            self.incoming = None;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| Broken)))
+    }
+}
+
+impl Drop for MessageBody {
+    fn drop(&mut self) {
+        if let Some(mut incoming) = self.incoming.take()
+            && !self.is_unasked
+            && !incoming.is_end_stream()
+        {
+            linger(async move { while let Some(Ok(_)) = incoming.frame().await {} });
+        }
+    }
+}
+
 /// What comes on a stream.
-///
-/// Many a client looks at its answer only when it has sent all, and takes a reset before that for a failure, `NO_ERROR` or
-/// not. So the rest of a body that nobody wants any more is still taken for a while.
 pub(crate) struct StreamBody {
     /// Taken by the drop alone.
     stream: Option<RecvStream>,
@@ -133,14 +171,23 @@ impl StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        let Some(mut stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) else { return };
-        // At the end of a worker nothing is waited for.
-        let Ok(runtime) = Handle::try_current() else { return };
-        runtime.spawn(timeout(LINGER, async move {
-            while let Some(Ok(data)) = stream.data().await {
-                _ = stream.flow_control().release_capacity(data.len());
-            }
-        }));
+        if let Some(mut stream) = self.stream.take()
+            && !stream.is_end_stream()
+        {
+            linger(async move {
+                while let Some(Ok(data)) = stream.data().await {
+                    _ = stream.flow_control().release_capacity(data.len());
+                }
+            });
+        }
+    }
+}
+
+/// Has the rest taken for as long as a client may go on sending it.
+fn linger(taking: impl Future<Output = ()> + Send + 'static) {
+    // At the end of a worker nothing is waited for.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(timeout(LINGER, taking));
     }
 }
 

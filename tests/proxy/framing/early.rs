@@ -175,6 +175,40 @@ async fn a_client_that_goes_on_sending_behind_an_early_answer_keeps_its_connecti
     assert!(proxy.faults().is_empty(), "{:?}", proxy.faults());
 }
 
+#[tokio::test]
+async fn a_client_that_goes_on_sending_behind_an_early_answer_of_http2_keeps_its_connection() {
+    let service = scripted::service().await;
+    let proxy = proxy::on_one_worker(&format!("upstream: h2c://{service}"));
+    let mut peer = service.accept_with(&[]).await;
+    for is_chunked in [true, false] {
+        let mut client = client::h1(proxy.address()).await;
+        let request = Request::post("/").body(Bytes::from(vec![b'x'; if is_chunked { 0 } else { 1_000_000 }])).unwrap();
+        let answering = async {
+            let request = peer.expect_headers().await;
+            peer.headers(request.stream, 413, &[], END_STREAM).await;
+            peer.rst_stream(request.stream, Reason::NO_ERROR).await;
+        };
+        if is_chunked {
+            client.start(&request, true).await.unwrap();
+            client.send_chunk(b"first").await.unwrap();
+            answering.await;
+            assert_eq!(client.head().await.unwrap().status(), Ok(413));
+            client.send_chunk(b"last").await.unwrap();
+            client.end_chunks().await.unwrap();
+        } else {
+            // Its answer is there long before it has sent all, and not looked at before.
+            let (answer, ()) = tokio::join!(client.send(&request), answering);
+            assert_eq!(answer.unwrap().status(), 413);
+        }
+        client.start(&Request::get("/next").body(()).unwrap(), false).await.unwrap();
+        let next = peer.expect_headers().await;
+        assert_eq!(next.field(":path"), "/next");
+        peer.answer(&next, 204, "").await;
+        assert_eq!(client.head().await.unwrap().status(), Ok(204));
+    }
+    assert!(proxy.faults().is_empty(), "{:?}", proxy.faults());
+}
+
 const LISTENERS: &str = "listeners: [{ address: 127.0.0.1:0 }]\n";
 /// How long a request waits for a service that is away.
 const PATIENCE: &str = "pool: { pending_timeout: 100ms }";
