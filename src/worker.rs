@@ -20,6 +20,7 @@ mod exclusive;
 mod expectation;
 mod forward;
 mod frame_filter;
+mod gathered;
 mod handshake;
 mod http1;
 mod jitter;

@@ -9,6 +9,7 @@ mod frames;
 mod http2;
 mod preface;
 mod stream;
+mod wire;
 
 use std::cell::Cell;
 use std::convert::Infallible;

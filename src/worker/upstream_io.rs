@@ -2,8 +2,7 @@
 //! first bytes.
 //!
 //! h2 reads frame by frame, which would be a system call and an acknowledgement for each; here one read takes what is
-//! there. h2 flushes after each DATA frame of 256 bytes or more, which would be a system call for each. While the driver
-//! gathers, a flush is put off and small writes are copied behind each other; the driver's next poll sends them as one. Reads are
+//! there. While the driver gathers, a flush is put off; the driver's next poll sends all as one. Reads are
 //! held back meanwhile, so that what waits to be written keeps its place before any answer to what comes.
 //!
 //! Runs on one worker. Knows bytes, and no frames.
@@ -20,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::frame_filter::FrameFilter;
+use super::gathered::Gathered;
 use crate::tls;
 
 /// Up to eight bytes with which a peer began.
@@ -37,8 +37,7 @@ pub struct UpstreamIo {
     ahead: BytesMut,
     /// For frames. HTTP/1.1 passes as it is.
     filter: Option<FrameFilter>,
-    /// Gathered, and not written. Holds no memory between turns.
-    gathered: BytesMut,
+    gathered: Gathered,
 }
 
 /// The socket itself.
@@ -100,7 +99,7 @@ impl UpstreamIo {
             gathers: Arc::default(),
             ahead: BytesMut::new(),
             filter: is_http2.then(|| FrameFilter::behind(0)),
-            gathered: BytesMut::new(),
+            gathered: Gathered::default(),
         }
     }
 
@@ -171,26 +170,8 @@ impl UpstreamIo {
 
     /// Writes what has been gathered, then `bufs`; ready with how much of `bufs` was taken.
     fn poll_write_behind(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        while self.gathered.has_remaining() {
-            let mut all = [IoSlice::new(&[]); SLICES_MAX];
-            let used = bufs.len().min(SLICES_MAX - 1);
-            all[0] = IoSlice::new(&self.gathered);
-            all[1..=used].copy_from_slice(&bufs[..used]);
-            let mut written = ready!(self.stream.poll_write_vectored(cx, &all[..=used]))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            if written < self.gathered.len() {
-                self.gathered.advance(written);
-                continue;
-            }
-            written -= self.gathered.len();
-            self.gathered = BytesMut::new();
-            if written > 0 {
-                return Poll::Ready(Ok(written));
-            }
-        }
-        if bufs.is_empty() { Poll::Ready(Ok(0)) } else { self.stream.poll_write_vectored(cx, bufs) }
+        let Self { gathered, stream, .. } = self;
+        gathered.poll_write_behind(cx, bufs, |cx, bufs| stream.poll_write_vectored(cx, bufs))
     }
 }
 
@@ -289,12 +270,10 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        if self.is_gathering() && bytes <= COPIED_BYTES_MAX && self.gathered.len() + bytes <= GATHERED_BYTES_MAX {
-            for buf in bufs {
-                self.gathered.extend_from_slice(buf);
-            }
-            return Poll::Ready(Ok(bytes));
+        if self.is_gathering()
+            && let Some(taken) = self.gathered.take(bufs)
+        {
+            return Poll::Ready(Ok(taken));
         }
         self.poll_write_behind(cx, bufs)
     }
@@ -321,9 +300,3 @@ impl AsyncWrite for UpstreamIo {
 const AHEAD_BYTES: usize = 64 * 1024;
 /// As much of the peer's beginning as tells the protocol.
 const FIRST_BYTES: usize = 8;
-/// A larger write is not copied: it goes out at once, behind what has been gathered.
-const COPIED_BYTES_MAX: usize = 9 * 1024;
-/// As much as the usual socket buffer takes at once.
-const GATHERED_BYTES_MAX: usize = 64 * 1024;
-/// h2 writes a head and a payload; more slices than that wait for the next call.
-const SLICES_MAX: usize = 8;

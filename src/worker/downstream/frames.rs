@@ -7,17 +7,10 @@
 //! Lives on one worker. Knows no streams. RFC 9113 §4.1, §6.2, §10.5.
 
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::super::frame_filter::FrameFilter;
-use super::super::socket::ClientIo;
 use super::preface::PREFACE;
 
 /// What is known of a client's frames.
@@ -82,7 +75,8 @@ impl Frames {
         self.idle_left.set(IDLE_MAX);
     }
 
-    fn read(&self, bytes: &[u8]) {
+    /// Something has come.
+    pub(super) fn read(&self, bytes: &[u8]) {
         let idle = self.reading.borrow_mut().read(bytes);
         if idle == 0 {
             return;
@@ -145,74 +139,6 @@ impl Reading {
     }
 }
 
-/// A client's socket whose frames are looked at.
-pub(super) struct WatchedIo {
-    io: ClientIo,
-    frames: Rc<Frames>,
-    filter: FrameFilter,
-    /// Read, and not yet asked for. Holds no memory between turns, unless a frame's header has come in part.
-    ahead: BytesMut,
-}
-
-impl WatchedIo {
-    pub(super) fn new(io: ClientIo, frames: Rc<Frames>) -> Self {
-        Self { io, frames, filter: FrameFilter::behind(PREFACE.len()), ahead: BytesMut::new() }
-    }
-}
-
-impl AsyncRead for WatchedIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        loop {
-            let mut bytes = this.filter.passable_bytes(&mut this.ahead, buf.remaining());
-            if bytes == 0 {
-                let before = this.ahead.len();
-                this.ahead.reserve(AHEAD_BYTES);
-                let polled = pin!(this.io.read_buf(&mut this.ahead)).poll(cx);
-                if before == 0 && !matches!(polled, Poll::Ready(Ok(1..))) {
-                    this.ahead = BytesMut::new();
-                }
-                if ready!(polled)? > 0 {
-                    this.frames.read(&this.ahead[before..]);
-                    continue;
-                }
-                // The client's end, be it within a header: h2 is to see that it was cut.
-                bytes = before.min(buf.remaining());
-            }
-            buf.put_slice(&this.ahead[..bytes]);
-            this.ahead.advance(bytes);
-            return Poll::Ready(Ok(()));
-        }
-    }
-}
-
-impl AsyncWrite for WatchedIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-const AHEAD_BYTES: usize = 16 * 1024;
 const HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;

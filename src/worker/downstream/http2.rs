@@ -7,6 +7,7 @@
 //! Lives on one worker. RFC 9113 §3.3, §5.1.2, §5.2, §6.8, §10.5.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -21,14 +22,17 @@ use tokio::time::Instant;
 use super::super::client::Client;
 use super::super::local::Registration;
 use super::super::socket::ClientIo;
-use super::frames::{Frames, WatchedIo};
+use super::frames::Frames;
 use super::stream;
+use super::wire::{Sender, Wire};
 use crate::error::DownstreamFault;
 use crate::metrics;
 
 /// Serves the streams of one connection until it ends. `io` begins with the preface.
 pub(super) async fn serve(client: Rc<Client>, io: ClientIo) {
     let frames = Frames::new(Instant::now());
+    let wire = Wire::new(io, frames.clone());
+    let sender = wire.sender();
     let settings = &client.listener.settings;
     let connection_window = u64::from(settings.streams_max) * u64::from(STREAM_WINDOW_BYTES);
     let handshake = h2::server::Builder::new()
@@ -39,8 +43,8 @@ pub(super) async fn serve(client: Rc<Client>, io: ClientIo) {
         .max_header_list_size(u32::try_from(settings.header_bytes_max * HEAD_MARGIN).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .enable_connect_protocol()
-        .handshake::<_, Bytes>(WatchedIo::new(io, frames.clone()));
-    // The preface is there already, and our SETTINGS are the first bytes that the socket takes.
+        .handshake::<_, Bytes>(wire);
+    // The preface is there already, and our SETTINGS go out with the driver's first turn.
     let connection = match handshake.await {
         Ok(connection) => connection,
         Err(error) => {
@@ -56,7 +60,8 @@ pub(super) async fn serve(client: Rc<Client>, io: ClientIo) {
         resets: Cell::new(0),
         forgiven_at: Cell::new(Instant::now()),
     });
-    let mut driver = Driver { client, connection, frames, streams, waits_for: WaitsFor::Streams, is_ending: false };
+    let mut driver =
+        Driver { client, connection, sender, frames, streams, waits_for: WaitsFor::Streams, is_ending: false };
     let ended = poll_fn(|cx| driver.poll(cx)).await;
     if let Err(error) = ended {
         tracing::debug!(peer = %driver.client.peer, %error, "client connection ended");
@@ -65,7 +70,8 @@ pub(super) async fn serve(client: Rc<Client>, io: ClientIo) {
 
 struct Driver {
     client: Rc<Client>,
-    connection: Connection<WatchedIo, Bytes>,
+    connection: Connection<Wire, Bytes>,
+    sender: Sender,
     frames: Rc<Frames>,
     streams: Rc<Streams>,
     waits_for: WaitsFor,
@@ -90,7 +96,7 @@ enum WaitsFor {
 
 impl Driver {
     /// Drives h2 and begins streams; ready when the connection has ended, or must.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn Error>>> {
         self.client.timer.register(cx);
         loop {
             if self.client.is_closing() {
@@ -99,10 +105,13 @@ impl Driver {
             loop {
                 match self.connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, response)))) => self.streams.begin(request, response),
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Pending => break,
                 }
+            }
+            if let Poll::Ready(Err(error)) = self.sender.poll_flush(cx) {
+                return Poll::Ready(Err(error.into()));
             }
             if self.is_unbearable() {
                 self.calm();
@@ -139,7 +148,7 @@ impl Driver {
             WaitsFor::Rest(self.frames.heads())
         } else if !is_idle {
             WaitsFor::Streams
-        } else if self.connection.has_streams() {
+        } else if self.connection.has_streams() || !self.sender.is_flushed() {
             WaitsFor::Delivery
         } else if self.is_ending {
             WaitsFor::End
@@ -160,7 +169,7 @@ impl Driver {
     }
 
     /// A head has not come whole within its time: tells so, once, and ends.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn Error>>> {
         if self.frames.is_in_head() {
             super::tell_fault(&self.client, DownstreamFault::HeadTimeout);
         }
