@@ -25,7 +25,7 @@ const BOUNDS: &[(&str, &[&str], f64)] = &[
 const SENDING: &[&str] = &["sendto", "sendmsg", "write", "writev"];
 
 /// The most sending calls that a MiB for an HTTP/2 client may cost, in nginx's frames of 8 KiB. `make counts` has found 17; it
-/// was 131 when each frame went out by itself.
+/// was 130 when each frame went out by itself.
 const SENDS_PER_LARGE: f64 = 25.0;
 
 #[test]
