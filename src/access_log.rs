@@ -249,7 +249,7 @@ fn json_text(line: &mut Vec<u8>, name: &str, value: &str) {
 /// `time client "METHOD host path" status route endpoint reason total`.
 fn text_line(line: &mut Vec<u8>, outcome: &Outcome<'_>) {
     timestamp(line);
-    let _ = write!(line, " {} \"{} ", outcome.client, outcome.method);
+    let _ = write!(line, " {} \"{} ", outcome.client, dash(outcome.method));
     escape(line, outcome.host);
     line.push(b' ');
     escape(line, outcome.path);

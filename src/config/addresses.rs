@@ -59,6 +59,12 @@ fn address(text: &str) -> Result<SocketAddr, Wrong> {
             format!("write {local}:{port} for this machine only, or {any}:{port} for every interface"),
         );
     }
+    if let Some((ip, port)) = text.rsplit_once(':')
+        && ip.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+        && !port.is_empty()
+    {
+        return wrong(format!("{found}: {} is not a port", quoted(port)), "write a port from 0 to 65535; 0 is any");
+    }
     if let Some(port) = text.strip_prefix("localhost:") {
         return wrong(
             format!("{found} has a name where an IP address is needed"),
@@ -311,6 +317,8 @@ mod tests {
             ("::1", "`::1` has no port; write [::1]:8080"),
             ("10.0.0.1", "`10.0.0.1` has no port; write 10.0.0.1:8080"),
             ("http://1.2.3.4:80", "`http://1.2.3.4:80` is a URL; write IP:PORT, for example 127.0.0.1:8080"),
+            ("127.0.0.1:99999", "`127.0.0.1:99999`: `99999` is not a port; write a port from 0 to 65535; 0 is any"),
+            ("[::1]:http", "`[::1]:http`: `http` is not a port; write a port from 0 to 65535; 0 is any"),
             ("unix:/a", "`unix:/a` is not an address; write IP:PORT, for example 127.0.0.1:8080 or [::1]:8080"),
         ] {
             assert_eq!(said(address(text)), answer);

@@ -56,8 +56,11 @@ impl Draft {
         match (short, long) {
             (Some((name, at)), Some((other, _))) => {
                 let message = format!("`{name}` is the short form and `{other}` the long form; they cannot be mixed");
-                let label = "move it into the long form: `trunkline check --print effective` shows how";
-                cx.note(at, Diagnostic::error(message).label(label));
+                let long = match name {
+                    "listen" => "listeners: [{ address: ... }]",
+                    _ => "upstreams: { service: { endpoints: [...] } }",
+                };
+                cx.note(at, Diagnostic::error(message).label(format!("write it as `{long}`")));
             }
             (Some((name, at)), None) => {
                 for (missing, example) in [("listen", "127.0.0.1:8080"), ("upstream", "h2c://127.0.0.1:9000")] {

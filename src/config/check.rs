@@ -33,7 +33,7 @@ pub(super) fn check(draft: &Draft, files: Files<'_>, cx: &mut Decoder<'_>) {
     check_admin(draft, cx);
     check_routes(draft, cx);
     for (upstream, marks) in draft.config.upstreams.iter().zip(&draft.upstreams) {
-        check_endpoints(upstream, marks, cx);
+        check_endpoints(upstream, marks, &draft.config.listeners, cx);
         check_pool(upstream, marks, cx);
         check_tls(upstream, marks, files, cx);
     }
@@ -196,9 +196,14 @@ fn check_fields(position: usize, route: &Route, marks: &RouteMarks, cx: &mut Dec
     }
 }
 
-fn check_endpoints(upstream: &Upstream, marks: &UpstreamMarks, cx: &mut Decoder<'_>) {
+fn check_endpoints(upstream: &Upstream, marks: &UpstreamMarks, listeners: &[Listener], cx: &mut Decoder<'_>) {
     let mut addresses = HashMap::new();
     for (endpoint, span) in upstream.endpoints.iter().zip(&marks.endpoints) {
+        if let Some(listener) = listeners.iter().find(|listener| listener.address.is_reached_by(&endpoint.location)) {
+            let message = format!("{} leads back to the listener `{}`", endpoint.location, listener.name);
+            let label = "requests would go round in circles; write the service's own address";
+            cx.note(*span, Diagnostic::warning(message).label(label));
+        }
         if let Some(earlier) = claim(&mut addresses, &endpoint.location, *span) {
             let message = format!("{} is twice among the endpoints of `{}`", endpoint.location, upstream.name);
             let label = format!("{}; for a larger share give a weight", first(earlier, cx));

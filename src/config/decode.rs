@@ -222,7 +222,7 @@ impl<'s> Decoder<'s> {
     pub(super) fn items<'n>(&mut self, node: &'n Node, wanted: &str) -> Option<&'n [Node]> {
         match &node.value {
             NodeValue::List(items) if items.is_empty() => {
-                self.error(node.span, "the list is empty", format!("give at least one {wanted}, or leave the key out"));
+                self.error(node.span, "the list is empty", format!("give at least one {wanted}"));
                 None
             }
             NodeValue::List(items) => Some(items),

@@ -2,12 +2,12 @@
 //!
 //! Pure.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Identity, TrustedPeer};
+use super::{Identity, Location, TrustedPeer};
 
 /// One address that clients connect to.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +89,23 @@ impl ListenAddress {
         // `::` takes clients of IPv4 too.
         let holds = |all: &SocketAddr, one: &SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
         one.port() == other.port() && one.port() != 0 && (one == other || holds(one, other) || holds(other, one))
+    }
+
+    /// Whether a connection to `location` surely comes out here. The addresses and names of the machine are not known.
+    #[must_use]
+    pub fn is_reached_by(&self, location: &Location) -> bool {
+        match location {
+            Location::Host { host, port } => {
+                let to = |ip: IpAddr| Self::Tcp(SocketAddr::new(ip, *port)).overlaps(self);
+                let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+                if host == "localhost" {
+                    return local.into_iter().any(to);
+                }
+                host.parse()
+                    .is_ok_and(|ip: IpAddr| to(ip) && (ip.is_loopback() || self.tcp().is_some_and(|it| it.ip() == ip)))
+            }
+            Location::Unix(path) => matches!(self, Self::Unix(here) if here == path),
+        }
     }
 }
 

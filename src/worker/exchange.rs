@@ -74,8 +74,8 @@ pub(crate) struct Exchange {
     pub(crate) is_tunnel: bool,
     /// What the access log says of the head; absent when it is off.
     told: Option<Told>,
-    method: Method,
-    /// Absent for a head that could not be read.
+    /// Absent for a head that could not be read, as is the version.
+    method: Option<Method>,
     version: Option<Version>,
     request_id: Option<HeaderValue>,
     /// Set when the whole answer has been handed over.
@@ -119,7 +119,7 @@ impl Exchange {
             is_grpc: false,
             is_tunnel: false,
             told: None,
-            method: Method::GET,
+            method: None,
             version: None,
             request_id: None,
             end: None,
@@ -129,7 +129,7 @@ impl Exchange {
     /// Keeps what the access log will want to say of the head.
     pub(crate) fn tell<B>(&mut self, request: &Request<B>) {
         let headers = request.headers();
-        self.method = request.method().clone();
+        self.method = Some(request.method().clone());
         self.version = Some(request.version());
         self.request_id = headers.get(X_REQUEST_ID).cloned();
         if !self.local.is_logging() {
@@ -142,8 +142,8 @@ impl Exchange {
         });
     }
 
-    pub(crate) fn method(&self) -> &Method {
-        &self.method
+    pub(crate) fn method(&self) -> Option<&Method> {
+        self.method.as_ref()
     }
 
     /// The client's own id of the request, or one that is made for it: what client and log both show.
@@ -183,7 +183,7 @@ impl Drop for Exchange {
         let status = self.status.or(self.fault.map(|fault| fault.answer().logged_status)).unwrap_or(499);
         self.local.log(&Outcome {
             client: self.client,
-            method: self.method.as_str(),
+            method: self.method.as_ref().map_or("", Method::as_str),
             protocol: self.version.map_or("", protocol),
             host: told.map_or("", Told::host),
             path: told.map_or("", |told| told.uri.path_and_query().map_or("", |path| path.as_str())),

@@ -26,7 +26,7 @@ pub(crate) fn respond(client: Rc<Client>, mut exchange: Box<Exchange>, fault: Fa
     let text =
         format!("{} {}\nrequest id: {}\n", status.as_u16(), answer.sentence, String::from_utf8_lossy(id.as_bytes()));
     let length = text.len();
-    let body = if is_grpc || exchange.method() == Method::HEAD { Bytes::new() } else { Bytes::from(text) };
+    let body = if is_grpc || exchange.method() == Some(&Method::HEAD) { Bytes::new() } else { Bytes::from(text) };
     exchange.fault = Some(fault);
     exchange.status = Some(status.as_u16());
     client.stream_began(None);

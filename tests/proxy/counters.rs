@@ -135,6 +135,22 @@ async fn logging_failures_writes_those_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_line_of_a_head_that_could_not_be_read_has_no_method() {
+    let origin = origin::h2().start();
+    let mut logged = logged(&origin, "all");
+    for request in ["POST / HTTP/1.1\r\nhost: a\r\n\r\n", "POST\r\n\r\n"] {
+        let mut client = client::raw(logged.proxy.address()).await;
+        client.send(request).await;
+        client.expect_response_to("POST").await;
+    }
+    let lines = logged.lines().await;
+    // Those of two workers come in any order.
+    let mut told: Vec<_> = field(&lines, "method").into_iter().zip(field(&lines, "reason")).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("", "malformed_head"), ("POST", "complete")]);
+}
+
+#[tokio::test]
 async fn no_byte_of_a_request_can_break_a_line_of_the_access_log() {
     let origin = origin::h2().start();
     for format in ["json", "text"] {

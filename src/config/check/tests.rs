@@ -156,6 +156,29 @@ fn every_address_of_the_machine_has_those_of_its_family_among_it_and_ipv6_both()
 }
 
 #[test]
+fn a_proxy_before_itself_is_warned_of() {
+    let label = "requests would go round in circles; write the service's own address";
+    for (listener, endpoint, is_loop) in [
+        ("127.0.0.1:80", "127.0.0.1:80", true),
+        ("0.0.0.0:80", "localhost:80", true),
+        ("\"[::]:80\"", "127.0.0.2:80", true),
+        ("10.0.0.1:80", "10.0.0.1:80", true),
+        ("127.0.0.1:80", "127.0.0.1:81", false),
+        ("127.0.0.1:80", "10.0.0.1:80", false),
+        // It may be this machine or another one.
+        ("0.0.0.0:80", "10.0.0.1:80", false),
+        ("127.0.0.1:80", "service:80", false),
+        ("127.0.0.1:0", "127.0.0.1:9000", false),
+    ] {
+        let said = warnings(&format!("listen: {listener}\nupstream: h2c://{endpoint}\n"));
+        let told = format!("2:11 {endpoint} leads back to the listener `listener-1`; {label}");
+        assert_eq!(said, if is_loop { vec![told] } else { vec![] }, "{listener}");
+    }
+    let unix = warnings("listen: unix:/run/a.sock\nupstream: h2c+unix:/run/a.sock\n");
+    assert_eq!(unix, [format!("2:11 unix:/run/a.sock leads back to the listener `listener-1`; {label}")]);
+}
+
+#[test]
 fn trust_in_everybody_is_warned_of() {
     let text = |peers: &str| {
         format!(

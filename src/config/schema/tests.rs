@@ -159,10 +159,14 @@ fn the_default_of_max_connections_is_larger_for_http1() {
 #[test]
 fn forms_cannot_be_mixed_or_halved() {
     let mixed = "`listen` is the short form and `upstreams` the long form; they cannot be mixed";
-    let label = "move it into the long form: `trunkline check --print effective` shows how";
     assert_eq!(
         bad("listen: 1.2.3.4:1\nupstreams: { a: { endpoints: [h2c://a:1] } }\n"),
-        [format!("1:1 {mixed}; {label}")]
+        [format!("1:1 {mixed}; write it as `listeners: [{{ address: ... }}]`")]
+    );
+    assert_eq!(
+        bad("listeners: [{ address: 1.2.3.4:1 }]\nupstream: h2c://a:1\n"),
+        ["2:1 `upstream` is the short form and `listeners` the long form; they cannot be mixed; write it as \
+          `upstreams: { service: { endpoints: [...] } }`"]
     );
     assert_eq!(
         bad("listen: 1.2.3.4:1\n"),
@@ -326,7 +330,7 @@ fn wrong_kinds_of_value_say_what_was_expected() {
     assert_eq!(
         bad("listeners: []\nupstreams: {}\nroutes: a\n"),
         [
-            "1:12 listeners: the list is empty; give at least one { address: 127.0.0.1:8080 }, or leave the key out",
+            "1:12 listeners: the list is empty; give at least one { address: 127.0.0.1:8080 }",
             "2:12 upstreams: the mapping is empty; give at least one: api: { endpoints: [\"h2c://127.0.0.1:9000\"] }",
             "3:9 routes: found a single value; expected a list: [{ upstream: api }, ...]",
         ]
