@@ -18,7 +18,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::frame_filter::FrameFilter;
+use super::frame_filter::{DATA, FrameFilter, HEADERS};
 use super::gathered::Gathered;
 use crate::tls;
 
@@ -156,8 +156,13 @@ impl UpstreamIo {
     fn passable_bytes(&mut self, room: usize) -> usize {
         match &mut self.filter {
             Some(filter) => {
-                let bytes = filter.passable_bytes(&mut self.ahead, room);
-                self.stream.traffic.messages.store(filter.messages(), Ordering::Release);
+                let mut messages = 0;
+                let bytes = filter.passable_bytes(&mut self.ahead, room, |frame| {
+                    messages += u64::from(matches!(frame.kind, DATA | HEADERS) && !frame.says_nothing());
+                });
+                if messages > 0 {
+                    self.stream.traffic.messages.fetch_add(messages, Ordering::Release);
+                }
                 bytes
             }
             None => self.ahead.len().min(room),

@@ -33,9 +33,10 @@ fn two_hundred_websockets_share_two_connections_to_a_service_with_extended_conne
 fn expect_talk(service: &Script, version: &str, connections_max: usize) {
     let port = service.port(version);
     let scheme = if version == "http1" { "http1" } else { "h2c" };
+    // Python's service has room for 100 connections that it has not accepted yet: the others are asked for again.
     let mut proxy = Proxy::run(&format!(
         "listeners: [{{ name: http, address: 127.0.0.1:0 }}]\nupstreams:\n  service:\n    \
-         endpoints: [{scheme}://127.0.0.1:{port}]\n    pool: {{ max_connections: 2, max_streams_per_connection: 250 }}\n"
+         endpoints: [{scheme}://127.0.0.1:{port}]\n    pool: {{ max_connections: 2, max_streams_per_connection: 250 }}\n    timeouts: {{ connect: 10s }}\n"
     ));
     let connections = Sampler::start(port);
     let said = run("websocket_clients.py", &[&format!("ws://{proxy}"), &CLIENTS.to_string()]);

@@ -68,7 +68,7 @@ impl Found {
             protocol(report.speaks)
         );
         if endpoint.protocol == Protocol::Http1 && report.speaks == Protocol::H2c {
-            let _ = writeln!(out, "  it speaks HTTP/2 as well: write h2c:// to multiplex");
+            let _ = writeln!(out, "  it speaks HTTP/2: write h2c:// to multiplex");
         } else if endpoint.protocol.is_discovered() && report.speaks == Protocol::Http1 {
             let _ = writeln!(out, "  each request takes a connection: enable HTTP/2 in the service to multiplex");
         }

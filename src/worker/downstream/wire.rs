@@ -1,7 +1,7 @@
 //! The socket of an HTTP/2 client: h2 reads and writes here, and its driver sends what h2 has written.
 //!
-//! One read takes what is there, as on the upstream's side, and [`Frames`] sees it; what says nothing is kept from h2. A
-//! flush of h2's is put off: the driver's, at the end of its turn, sends the frames of all streams as one.
+//! One read takes what is there, as on the upstream's side, and [`Frames`] is told of each frame; what says nothing is kept
+//! from h2. A flush of h2's is put off: the driver's, at the end of its turn, sends the frames of all streams as one.
 //!
 //! Lives on one worker. Knows no streams.
 
@@ -81,16 +81,17 @@ impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
-            let mut bytes = this.filter.passable_bytes(&mut this.ahead, buf.remaining());
+            let frames = &this.frames;
+            let mut bytes = this.filter.passable_bytes(&mut this.ahead, buf.remaining(), |frame| frames.begin(frame));
             if bytes == 0 {
                 let before = this.ahead.len();
+                frames.pause(before > 0 || this.filter.is_in_frame());
                 this.ahead.reserve(AHEAD_BYTES);
                 let polled = pin!(this.sender.0.borrow_mut().io.read_buf(&mut this.ahead)).poll(cx);
                 if before == 0 && !matches!(polled, Poll::Ready(Ok(1..))) {
                     this.ahead = BytesMut::new();
                 }
                 if ready!(polled)? > 0 {
-                    this.frames.read(&this.ahead[before..]);
                     continue;
                 }
                 // The client's end, be it within a header: h2 is to see that it was cut.
