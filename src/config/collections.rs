@@ -43,7 +43,7 @@ impl<R: Rule> Rule for Each<R> {
         };
         match &node.value {
             NodeValue::Scalar(_) if self.or_one => Some(vec![one(node, cx)?]),
-            _ => Some(decode_items(cx.items(node, self.item)?, cx, one)),
+            _ => Some(decode_items(cx.items(node, self.item, ", or leave the key out")?, cx, one)),
         }
     }
 }
@@ -68,7 +68,7 @@ impl<S: Section> Rule for Sections<S> {
     type Value = Vec<S>;
 
     fn decode(&self, node: &Node, cx: &mut Decoder<'_>) -> Option<Vec<S>> {
-        let items = cx.items(node, self.item)?;
+        let items = cx.items(node, self.item, "")?;
         Some(decode_items(items, cx, |item, cx| Some(cx.section(item, item.span))))
     }
 }
@@ -145,7 +145,7 @@ impl Rule for EndpointsRule {
     type Value = Vec<Spanned<Endpoint>>;
 
     fn decode(&self, node: &Node, cx: &mut Decoder<'_>) -> Option<Self::Value> {
-        let items = cx.items(node, "\"h2c://10.0.0.11:9000\"")?;
+        let items = cx.items(node, "\"h2c://10.0.0.11:9000\"", "")?;
         Some(decode_items(items, cx, |item, cx| {
             if !matches!(item.value, NodeValue::Map(_)) {
                 let value = ENDPOINT.decode(item, cx)?;

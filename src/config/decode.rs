@@ -219,10 +219,11 @@ impl<'s> Decoder<'s> {
     }
 
     /// The items of a list; a list must not be empty, because then the key means nothing.
-    pub(super) fn items<'n>(&mut self, node: &'n Node, wanted: &str) -> Option<&'n [Node]> {
+    /// `or` is what else may be done about that.
+    pub(super) fn items<'n>(&mut self, node: &'n Node, wanted: &str, or: &str) -> Option<&'n [Node]> {
         match &node.value {
             NodeValue::List(items) if items.is_empty() => {
-                self.error(node.span, "the list is empty", format!("give at least one {wanted}"));
+                self.error(node.span, "the list is empty", format!("give at least one {wanted}{or}"));
                 None
             }
             NodeValue::List(items) => Some(items),

@@ -91,7 +91,8 @@ impl ListenAddress {
         one.port() == other.port() && one.port() != 0 && (one == other || holds(one, other) || holds(other, one))
     }
 
-    /// Whether a connection to `location` surely comes out here. The addresses and names of the machine are not known.
+    /// Whether a connection to `location` comes out here, as far as that shows without the machine's names and addresses.
+    /// `localhost` is taken for both of its own.
     #[must_use]
     pub fn is_reached_by(&self, location: &Location) -> bool {
         match location {

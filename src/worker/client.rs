@@ -5,7 +5,7 @@
 //!
 //! Lives on one worker. Knows no sockets and no HTTP.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::admission::ListenerShared;
 use super::local::Local;
 use super::peer::Peer;
+use super::request_body;
 use super::timer::Timer;
 use crate::error::{DownstreamFault, Fault, ProxyFault, UpstreamFault};
 use crate::translate::Hop;
@@ -73,6 +74,8 @@ pub(crate) struct Client {
     lingers_until: Cell<Option<Instant>>,
     /// The service wants the body that its client holds back.
     is_body_wanted: Cell<bool>,
+    /// Held by the body that is still to come, too. Made for the first one.
+    body: OnceCell<Arc<()>>,
     /// One stream of an HTTP/2 connection.
     is_stream: bool,
 }
@@ -113,6 +116,7 @@ impl Client {
             is_fresh: Cell::new(true),
             lingers_until: Cell::new(None),
             is_body_wanted: Cell::new(false),
+            body: OnceCell::new(),
             is_stream,
         }
     }
@@ -136,6 +140,16 @@ impl Client {
     /// Whether the client is to be told to send its body, now.
     pub(crate) fn take_body_wanted(&self) -> bool {
         self.is_body_wanted.take()
+    }
+
+    /// For a body to hold until it has come, or nobody wants the rest any more.
+    pub(crate) fn body_comes(&self) -> Arc<()> {
+        self.body.get_or_init(Arc::default).clone()
+    }
+
+    /// What comes belongs to a body.
+    fn is_body_due(&self) -> bool {
+        self.body.get().is_some_and(|body| Arc::strong_count(body) > 1)
     }
 
     /// A head is complete: its request starts.
@@ -186,7 +200,7 @@ impl Client {
     fn idles(&self, now: Instant) {
         let until = now + self.listener.settings.idle_timeout;
         let park = now + PARK_AFTER;
-        let is_parked = self.is_reusable.get() && !self.is_writing.get() && park < until;
+        let is_parked = self.is_reusable.get() && !self.is_writing.get() && !self.is_body_due() && park < until;
         self.timer.arm(if is_parked { park } else { until });
         self.phase.set(ClientPhase::Idle { until: is_parked.then_some(until) });
     }
@@ -311,7 +325,8 @@ impl Client {
         }
         self.stays_as_it_is();
         let now = Instant::now();
-        let until = self.lingers_until.get().unwrap_or(now + LINGER);
+        let linger = if self.is_body_due() { request_body::LINGER } else { LINGER };
+        let until = self.lingers_until.get().unwrap_or(now + linger);
         self.lingers_until.set(Some(until));
         self.timer.arm(until);
         now < until
@@ -320,7 +335,7 @@ impl Client {
     pub(crate) fn received(&self, bytes: usize) {
         self.local.metrics.downstream_received_bytes.add(bytes as u64);
         self.is_fresh.set(self.is_fresh.get() && bytes == 0);
-        if matches!(self.phase.get(), ClientPhase::Idle { .. }) && bytes > 0 {
+        if matches!(self.phase.get(), ClientPhase::Idle { .. }) && bytes > 0 && !self.is_body_due() {
             // The timeout starts only if the head is not complete with this read: the usual one is, and
             // needs no clock.
             self.phase.set(ClientPhase::Head { is_timed: false });

@@ -283,10 +283,16 @@ async fn connect_insistently(address: SocketAddr) -> io::Result<TcpStream> {
     let mut pause = CONNECT_PAUSE;
     loop {
         tries.spawn(TcpStream::connect(address));
-        tokio::select! {
-            Some(first) = tries.join_next() => return first.expect("a try neither panics nor is aborted"),
-            () = sleep(pause) => pause *= 2,
+        let start = Instant::now();
+        while let Ok(ended) = timeout_at(start + pause, tries.join_next()).await {
+            let ended = ended.expect("a try is running").expect("a try neither panics nor is aborted");
+            match ended {
+                // That there is no descriptor left for another try says nothing about the first.
+                Err(error) if !tries.is_empty() && error.kind() != io::ErrorKind::ConnectionRefused => {}
+                ended => return ended,
+            }
         }
+        pause *= 2;
     }
 }
 

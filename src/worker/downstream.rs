@@ -181,7 +181,7 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Held {
             client.set_reusable(is_reusable_after(&request));
             let (client, tunnel) = (client.clone(), tunnel.clone());
             async move {
-                let mut answer = super::forward::forward(client, with_body(request)).await;
+                let mut answer = super::forward::forward(client.clone(), with_body(&client, request)).await;
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                     tunnel.set(answer.body_mut().take_tunnel());
                 }
@@ -301,9 +301,12 @@ fn is_reusable_after(request: &Request<Incoming>) -> bool {
 }
 
 /// The request with what it says of its body.
-fn with_body(request: Request<Incoming>) -> Request<ClientBody> {
-    let is_unasked = !request.body().is_end_stream() && request.headers().contains_key(EXPECT);
-    request.map(|incoming| ClientBody::http1(incoming, is_unasked))
+fn with_body(client: &Client, request: Request<Incoming>) -> Request<ClientBody> {
+    if request.body().is_end_stream() {
+        return request.map(|_empty| ClientBody::None);
+    }
+    let is_unasked = request.headers().contains_key(EXPECT);
+    request.map(|incoming| ClientBody::http1(incoming, is_unasked, client.body_comes()))
 }
 
 /// hyper has answered a head that it could not read; the record is made here.

@@ -53,14 +53,14 @@ pub(crate) struct RequestBody {
 pub(crate) enum ClientBody {
     Http1(MessageBody),
     Http2(StreamBody),
-    /// A head for another protocol: what follows is not its body.
+    /// Nothing, or what follows a head for another protocol.
     None,
 }
 
 impl ClientBody {
-    /// `is_unasked` says whether the client waits to be asked for it.
-    pub(crate) fn http1(incoming: Incoming, is_unasked: bool) -> Self {
-        Self::Http1(MessageBody { incoming: Some(incoming), is_unasked })
+    /// `is_unasked` says whether the client waits to be asked for it; `due` is held until it has come.
+    pub(crate) fn http1(incoming: Incoming, is_unasked: bool, due: Arc<()>) -> Self {
+        Self::Http1(MessageBody { rest: Some((incoming, due)), is_unasked })
     }
 
     /// `length` is what the head says of it.
@@ -88,7 +88,7 @@ impl Body for ClientBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.incoming.as_ref().is_none_or(Incoming::is_end_stream),
+            Self::Http1(body) => body.rest.is_none(),
             Self::Http2(body) => body.stream.as_ref().is_none_or(RecvStream::is_end_stream),
             Self::None => true,
         }
@@ -96,7 +96,9 @@ impl Body for ClientBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(body) => body.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint),
+            Self::Http1(body) => {
+                body.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |(rest, _)| rest.size_hint())
+            }
             Self::Http2(body) => body.hint,
             Self::None => SizeHint::with_exact(0),
         }
@@ -105,19 +107,19 @@ impl Body for ClientBody {
 
 /// What comes behind a head of HTTP/1.1.
 pub(crate) struct MessageBody {
-    /// `None` behind its end.
-    incoming: Option<Incoming>,
+    /// `None` when all has come. What is held with it tells the connection that more is due.
+    rest: Option<(Incoming, Arc<()>)>,
     /// The client waits to be asked for it; hyper asks as soon as it is polled.
     is_unasked: bool,
 }
 
 impl MessageBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let Some((incoming, _due)) = &mut self.rest else { return Poll::Ready(None) };
         self.is_unasked = false;
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
-        if frame.is_none() {
-            self.incoming = None;
+        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        if frame.is_none() || incoming.is_end_stream() {
+            self.rest = None;
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|_| Broken)))
     }
@@ -125,11 +127,11 @@ impl MessageBody {
 
 impl Drop for MessageBody {
     fn drop(&mut self) {
-        if let Some(mut incoming) = self.incoming.take()
-            && !self.is_unasked
-            && !incoming.is_end_stream()
-        {
-            linger(async move { while let Some(Ok(_)) = incoming.frame().await {} });
+        if let Some((mut incoming, due)) = self.rest.take().filter(|_| !self.is_unasked) {
+            linger(async move {
+                while let Some(Ok(_)) = incoming.frame().await {}
+                drop((incoming, due));
+            });
         }
     }
 }
@@ -380,7 +382,7 @@ const PIECES_MAX: usize = 1024;
 /// Above it, the bodies that come are sent once until others are through.
 const WORKER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// So long a client may go on sending what nobody wants.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// hyper reads at least 8 KiB at a time.
 const SHARED_BYTES_MIN: usize = 2 * 1024;
 

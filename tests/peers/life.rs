@@ -62,7 +62,9 @@ fn requests_go_on_after_nginx_was_cut_off_under_load() {
     // What was running when nginx ended cannot be saved: one request of each client each time, and one more of those who
     // were quick enough to come to a connection that nginx closed a moment later.
     assert!(report.refused <= 2 * u64::from(CLIENTS) * RESTARTS, "{report}; {:?}", proxy.failures());
-    assert_eq!(report.socket_errors, [0; 4], "{report}");
+    // It may have ended between the head and the body of an answer.
+    let cut = proxy.failures().get("body_cut").copied().unwrap_or(0);
+    assert_eq!(report.socket_errors, [0, cut, 0, 0], "{report}");
 }
 
 /// No client lost its connection, and no request failed.

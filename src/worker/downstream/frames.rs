@@ -14,6 +14,8 @@ use super::super::frame_filter::{DATA, FrameHeader, HEADERS};
 
 /// What is known of a client's frames.
 pub(super) struct Frames {
+    /// All that has come has passed: h2 waits for more. It may leave frames for later while it cannot write.
+    is_waiting: Cell<bool>,
     block: Cell<Block>,
     /// What has come ends within the preface or a frame.
     is_in_frame: Cell<bool>,
@@ -38,6 +40,7 @@ enum Block {
 impl Frames {
     pub(super) fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
+            is_waiting: Cell::new(true),
             block: Cell::new(Block::None),
             is_in_frame: Cell::new(true),
             heads: Cell::new(0),
@@ -48,7 +51,7 @@ impl Frames {
 
     /// Part of a request's head has come, and the rest has not.
     pub(super) fn is_in_head(&self) -> bool {
-        self.block.get() != Block::None
+        self.is_waiting.get() && self.block.get() != Block::None
     }
 
     /// How many heads have begun.
@@ -58,7 +61,7 @@ impl Frames {
 
     /// Part of the preface, of a frame or of a head has come, and the rest has not.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.is_in_frame.get() || self.is_in_head()
+        self.is_waiting.get() && self.is_in_frame.get() || self.is_in_head()
     }
 
     /// More frames that ask for nothing have come than any client needs.
@@ -92,10 +95,16 @@ impl Frames {
 
     /// All that has come has passed; whether that ends within a frame.
     pub(super) fn pause(&self, is_in_frame: bool) {
+        self.is_waiting.set(true);
         self.is_in_frame.set(is_in_frame);
         if !is_in_frame {
             self.end_frame();
         }
+    }
+
+    /// Something has come, which has still to pass.
+    pub(super) fn resume(&self) {
+        self.is_waiting.set(false);
     }
 
     fn end_frame(&self) {
@@ -170,6 +179,17 @@ mod tests {
         frames.pause(true);
         assert_eq!(is(&frames), (true, false));
         assert_eq!(frames.heads(), 2);
+    }
+
+    #[test]
+    fn what_h2_leaves_for_later_has_come_whole() {
+        let frames = frames();
+        frames.resume();
+        frames.begin(header(6, 0, 8));
+        frames.begin(header(HEADERS, END_HEADERS, 3));
+        assert_eq!((frames.is_incomplete(), frames.is_in_head()), (false, false));
+        frames.pause(true);
+        assert_eq!((frames.is_incomplete(), frames.is_in_head()), (true, true));
     }
 
     #[test]

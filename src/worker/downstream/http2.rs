@@ -1,8 +1,8 @@
 //! One HTTP/2 client connection: h2's server with our limits, timeouts and rules for closing.
 //!
 //! h2 is driven by the connection's own task; each stream is a task with a [`Client`] of its own, so that its timeouts are
-//! its own too. What a client has not taken is bounded by its windows and by h2's buffer for each stream, and a
-//! stream whose client takes nothing for too long is reset, not the connection.
+//! its own too. What a client has not taken is bounded by its windows, by h2's buffer for each stream and by the one
+//! below h2, and a stream whose client takes nothing for too long is reset, not the connection.
 //!
 //! Lives on one worker. RFC 9113 §3.3, §5.1.2, §5.2, §6.8, §10.5.
 

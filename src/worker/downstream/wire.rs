@@ -92,6 +92,7 @@ impl AsyncRead for Wire {
                     this.ahead = BytesMut::new();
                 }
                 if ready!(polled)? > 0 {
+                    frames.resume();
                     continue;
                 }
                 // The client's end, be it within a header: h2 is to see that it was cut.

@@ -1,5 +1,7 @@
 //! Answers that come before the request body: refusals, resets without error. (`streams` has what is expected.)
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::Reason;
 use http::Request;
@@ -206,6 +208,33 @@ async fn a_client_that_goes_on_sending_behind_an_early_answer_of_http2_keeps_its
         peer.answer(&next, 204, "").await;
         assert_eq!(client.head().await.unwrap().status(), Ok(204));
     }
+    assert!(proxy.faults().is_empty(), "{:?}", proxy.faults());
+}
+
+/// What follows the answer is its body, and no beginning of a head that takes too long.
+#[tokio::test]
+async fn the_rest_of_a_body_behind_an_early_answer_is_no_head_that_comes_late() {
+    let service = scripted::service().await;
+    let proxy = proxy::on_one_worker(&format!(
+        "listeners: [{{ address: 127.0.0.1:0, timeouts: {{ header: 100ms }} }}]\n\
+         upstreams: {{ a: {{ endpoints: [h2c://{service}] }} }}\n"
+    ));
+    let mut peer = service.accept_with(&[]).await;
+    let mut client = client::h1(proxy.address()).await;
+    client.start(&Request::post("/").body(()).unwrap(), true).await.unwrap();
+    client.send_chunk(b"first").await.unwrap();
+    let request = peer.expect_headers().await;
+    peer.headers(request.stream, 413, &[], END_STREAM).await;
+    peer.rst_stream(request.stream, Reason::NO_ERROR).await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(413));
+    client.send_chunk(b"last").await.unwrap();
+    client.end_chunks().await.unwrap();
+    // Longer than a head may take, and than the rest of a body.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    client.start(&Request::get("/next").body(()).unwrap(), false).await.unwrap();
+    let next = peer.expect_headers().await;
+    peer.answer(&next, 204, "").await;
+    assert_eq!(client.head().await.unwrap().status(), Ok(204));
     assert!(proxy.faults().is_empty(), "{:?}", proxy.faults());
 }
 
