@@ -181,7 +181,8 @@ async fn serve_active(client: Rc<Client>, mut socket: ClientSocket) -> Held {
             client.set_reusable(is_reusable_after(&request));
             let (client, tunnel) = (client.clone(), tunnel.clone());
             async move {
-                let mut answer = super::forward::forward(client.clone(), with_body(&client, request)).await;
+                let request = with_body(&client, request);
+                let mut answer = super::forward::forward(client, request).await;
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                     tunnel.set(answer.body_mut().take_tunnel());
                 }

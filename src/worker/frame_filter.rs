@@ -16,7 +16,7 @@ pub(crate) struct FrameFilter {
 }
 
 /// How a frame begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct FrameHeader {
     pub(crate) length: usize,
     pub(crate) kind: u8,

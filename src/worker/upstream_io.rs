@@ -5,7 +5,7 @@
 //! there. While the driver gathers, a flush is put off; the driver's next poll sends all as one. Reads are
 //! held back meanwhile, so that what waits to be written keeps its place before any answer to what comes.
 //!
-//! Runs on one worker. Knows bytes, and no frames.
+//! Runs on one worker. Knows bytes, and of frames only what its filter tells.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
