@@ -36,7 +36,7 @@ fn expect_talk(service: &Script, version: &str, connections_max: usize) {
     // Python's service has room for 100 connections that it has not accepted yet: the others are asked for again.
     let mut proxy = Proxy::run(&format!(
         "listeners: [{{ name: http, address: 127.0.0.1:0 }}]\nupstreams:\n  service:\n    \
-         endpoints: [{scheme}://127.0.0.1:{port}]\n    pool: {{ max_connections: 2, max_streams_per_connection: 250 }}\n    timeouts: {{ connect: 10s }}\n"
+         endpoints: [{scheme}://127.0.0.1:{port}]\n    pool: {{ max_connections: 2, max_streams_per_connection: 250 }}\n"
     ));
     let connections = Sampler::start(port);
     let said = run("websocket_clients.py", &[&format!("ws://{proxy}"), &CLIENTS.to_string()]);
